@@ -1,0 +1,40 @@
+"""System checks. Each says what is wrong and what mends it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, register
+
+from gpu.model_card import ModelCard
+
+
+@register()
+def model_is_there(app_configs: Any, **kwargs: Any) -> Sequence[CheckMessage]:
+    """E001: ``FLUXSITE_MODEL`` looks like a path and there is no model at it."""
+    try:
+        ModelCard.of(settings.FLUXSITE_MODEL)
+    except (OSError, ValueError) as error:
+        return [
+            Error(
+                f"The model at FLUXSITE_MODEL={settings.FLUXSITE_MODEL} cannot be used: {error}",
+                hint="Give a directory in diffusers layout (it holds model_index.json), a hub id such as "
+                "black-forest-labs/FLUX.1-schnell, or leave it out for the demo model.",
+                id="fluxsite.E001",
+            )
+        ]
+    return []
+
+
+@register()
+def lease_outlasts_a_load(app_configs: Any, **kwargs: Any) -> Sequence[CheckMessage]:
+    """E002: a lease so short that a healthy worker would lose its job."""
+    if settings.FLUXSITE_LEASE_SECONDS >= 3:
+        return []
+    return [
+        Error(
+            f"FLUXSITE_LEASE_SECONDS is {settings.FLUXSITE_LEASE_SECONDS}; heartbeats come each third of it.",
+            hint="Use 60, or at least 3.",
+            id="fluxsite.E002",
+        )
+    ]

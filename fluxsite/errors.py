@@ -1,0 +1,32 @@
+"""The API's answers to what went wrong, in one shape: ``type`` and ``errors`` of ``code, detail, attr``."""
+
+from dataclasses import replace
+
+from django.conf import settings
+from django.core.exceptions import RequestDataTooBig
+from drf_standardized_errors.formatter import ExceptionFormatter
+from drf_standardized_errors.handler import ExceptionHandler
+from drf_standardized_errors.types import Error
+from rest_framework.exceptions import APIException
+
+
+class BodyTooLarge(APIException):
+    status_code = 413
+    default_code = "too_large"
+
+
+class ApiErrors(ExceptionHandler):
+    def convert_known_exceptions(self, exc: Exception) -> Exception:
+        if isinstance(exc, RequestDataTooBig):
+            return BodyTooLarge(f"The body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes.")
+        return super().convert_known_exceptions(exc)
+
+
+class FieldErrors(ExceptionFormatter):
+    """Names the field itself where the whole field is wrong: ``loras``, not ``loras.non_field_errors``."""
+
+    def get_errors(self) -> list[Error]:
+        return [
+            replace(error, attr=error.attr.removesuffix(".non_field_errors") if error.attr else error.attr)
+            for error in super().get_errors()
+        ]

@@ -1,0 +1,96 @@
+"""``manage.py up``: the whole studio on this machine, web and workers, until Ctrl-C."""
+
+import os
+import socket
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError
+
+from accounts import setup
+from fluxsite.listen import listen
+from gpu.engines import ENGINES
+from gpu.model_card import ModelCard
+from gpu.supervisor import Child, Supervisor
+from loras.library import add_demo_loras
+
+
+class Command(BaseCommand):
+    help = (
+        "Start the pages and the workers; Ctrl-C finishes the running picture and stops, twice stops at once."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+        parser.add_argument(
+            "--port", type=int, default=8000, help="port, or the next free one (default 8000)"
+        )
+
+    def handle(self, *args: Any, host: str, port: int, **options: Any) -> None:
+        self._make_administrator()
+        if ModelCard.of(settings.FLUXSITE_MODEL).demo:
+            add_demo_loras()
+        try:
+            listener = listen(host, port)
+        except (OSError, OverflowError) as error:
+            raise CommandError(f"Cannot listen on {host}:{port}: {error}") from error
+        self._announce(listener, port)
+        Supervisor([_web(listener, host), *(_cluster(engine) for engine in ENGINES)]).run()
+        self.stdout.write("Stopped.")
+
+    def _make_administrator(self) -> None:
+        name, password = settings.FLUXSITE_ADMIN_USER, settings.FLUXSITE_ADMIN_PASSWORD
+        try:
+            made = setup.create_administrator_from(name, password)
+        except ValidationError as error:
+            raise CommandError(
+                f"FLUXSITE_ADMIN_USER, FLUXSITE_ADMIN_PASSWORD: {' '.join(error.messages)}"
+            ) from error
+        if made:
+            self.stdout.write(f"Made the first administrator, {made}.")
+
+    def _announce(self, listener: socket.socket, wanted: int) -> None:
+        host, port = listener.getsockname()[:2]
+        if port != wanted:
+            self.stdout.write(f"Port {wanted} is taken by another program; using {port}.")
+        name = f"[{host}]" if ":" in host else host
+        address = f"http://{'localhost' if host in ('0.0.0.0', '::') else name}:{port}"  # noqa: S104 (compared)
+        self.stdout.write(f"fluxsite is at {address}")
+        if link := setup.link(address):
+            self.stdout.write(f"Make the first administrator (once, within a day): {link}")
+        self.stdout.flush()
+
+
+def _web(listener: socket.socket, host: str) -> Child:
+    """Gunicorn on the socket that is bound already: no port is lost between looking and binding."""
+    command = [
+        sys.executable, "-m", "gunicorn", "fluxsite.wsgi",
+        "--bind", f"fd://{listener.fileno()}",
+        "--worker-class", "gthread", "--workers", "1", "--threads", "16",
+        "--chdir", str(settings.BASE_DIR), "--log-level", "warning", "--no-control-socket",
+    ]  # fmt: skip
+    hosts = {"FLUXSITE_ALLOWED_HOSTS": ",".join({*settings.ALLOWED_HOSTS, *_names_of(host)})}
+    return Child("web", command, hosts, pass_fds=(listener.fileno(),))
+
+
+def _names_of(host: str) -> set[str]:
+    """What people may type to reach ``host``: for "all addresses", this machine's name and addresses."""
+    if host not in ("0.0.0.0", "::"):  # noqa: S104 (compared)
+        return {f"[{host}]" if ":" in host else host}
+    name = socket.gethostname()
+    try:
+        addresses = {str(info[4][0]) for info in socket.getaddrinfo(name, None, socket.AF_INET)}
+    except OSError:
+        addresses = set()
+    return {name, *addresses}
+
+
+def _cluster(engine: str) -> Child:
+    """A django-q2 cluster of one worker. Without a GPU the engines share the CPU."""
+    manage = Path(settings.BASE_DIR) / "manage.py"
+    environment = {"Q_CLUSTER_NAME": engine, "FLUXSITE_DEVICE": os.environ.get("FLUXSITE_DEVICE", "cpu")}
+    return Child(f"{engine} worker", [sys.executable, str(manage), "qcluster"], environment)

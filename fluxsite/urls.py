@@ -1,0 +1,14 @@
+"""The address of everything."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+from fluxsite import views
+
+urlpatterns = [
+    path("healthz", views.healthz),
+    path("admin/", admin.site.urls),
+    path("api/v1/", include("generation.api.urls")),
+    path("", include("accounts.urls")),
+    path("", include("generation.urls")),
+]
