@@ -1,0 +1,1 @@
+"""People: users, tokens, the first administrator."""

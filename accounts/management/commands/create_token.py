@@ -1,0 +1,28 @@
+"""``manage.py create_token USER``: make an API token and print it."""
+
+from argparse import ArgumentParser
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from accounts.models import ApiToken, User
+
+
+class Command(BaseCommand):
+    help = "Make an API token for a user and print it. It is shown this once: only its hash is kept."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("user", help="user name")
+        parser.add_argument("--name", default="command line", help="what the token is for")
+        parser.add_argument("--days", type=int, default=365, help="days until it expires (default 365)")
+
+    def handle(self, *args: Any, user: str, name: str, days: int, **options: Any) -> None:
+        if days < 1:
+            raise CommandError(f"--days {days}: a token must last 1 day or more.")
+        try:
+            owner = User.objects.get(username__iexact=user)
+        except User.DoesNotExist:
+            raise CommandError(f"There is no user called {user}.") from None
+        _, token = ApiToken.objects.create(owner, expiry=timedelta(days=days), name=name)
+        self.stdout.write(token)
