@@ -1,0 +1,1 @@
+"""GPUs: devices, workers and engines."""

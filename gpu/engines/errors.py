@@ -1,0 +1,37 @@
+"""What can go wrong while drawing. The text of each is a sentence for the person who asked."""
+
+
+class EngineError(Exception):
+    """The picture was not drawn; the engine can draw the next one."""
+
+    code = "engine"
+
+
+class Cancelled(EngineError):
+    """``on_step`` asked to stop."""
+
+    code = "cancelled"
+
+
+class ModelFailed(EngineError):
+    """The model could not be loaded."""
+
+    code = "model"
+
+
+class LoraFailed(EngineError):
+    """A LoRA could not be applied, or not wholly."""
+
+    code = "lora"
+
+
+class InvalidOutput(EngineError):
+    """The model produced NaN or infinity: there is no picture."""
+
+    code = "invalid_output"
+
+
+class OutOfMemory(EngineError):
+    """The device has too little memory for what was asked."""
+
+    code = "out_of_memory"

@@ -1,0 +1,50 @@
+"""Putting LoRA files into the library."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.files.base import File
+from django.core.files.storage import default_storage
+
+from loras.models import Lora
+
+DEMO_LORAS = Path(settings.BASE_DIR) / "demo" / "loras"
+
+
+def add_demo_loras() -> list[Lora]:
+    """Put the demo model's own LoRAs into the library, for everyone, where they are not there yet."""
+    entries: list[dict[str, Any]] = json.loads((DEMO_LORAS / "loras.json").read_text())
+    return [_add_demo_lora(entry) for entry in entries]
+
+
+def _add_demo_lora(entry: dict[str, Any]) -> Lora:
+    path = DEMO_LORAS / entry["file"]
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    lora, _ = Lora.objects.update_or_create(
+        slug=entry["slug"],
+        defaults={
+            "name": entry["name"],
+            "description": entry["description"],
+            "trigger_words": entry["trigger_words"],
+            "recommended_weight": entry["recommended_weight"],
+            "file": store(path, sha256),
+            "sha256": sha256,
+            "size": path.stat().st_size,
+            "family": "demo",
+            "state": Lora.State.READY,
+            "visibility": Lora.Visibility.EVERYONE,
+        },
+    )
+    return lora
+
+
+def store(path: Path, sha256: str) -> str:
+    """Copy a file to its place in the library, which its hash names; the same bytes are kept once."""
+    name = f"loras/{sha256[:2]}/{sha256}.safetensors"
+    if default_storage.exists(name):
+        return name
+    with path.open("rb") as file:
+        return default_storage.save(name, File(file))
