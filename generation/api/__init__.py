@@ -1,0 +1,1 @@
+"""The token API, version 1."""

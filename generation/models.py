@@ -1,0 +1,227 @@
+"""Jobs and pictures. The job table is the queue: see ``generation.queue`` for how a worker takes one."""
+
+import secrets
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from django.conf import settings
+from django.db import models, transaction
+from django.db.models.functions import Now
+from django.db.models.lookups import Exact
+from django.urls import reverse
+from uuid_utils.compat import uuid7
+
+from accounts.models import User
+from generation import limits
+from generation.queue import JobQuerySet
+from gpu.models import Worker
+from loras.models import Lora
+
+
+def _side(field: str) -> models.Q:
+    bounds = {f"{field}__gte": limits.MIN_SIDE, f"{field}__lte": limits.MAX_SIDE}
+    return models.Q(**bounds) & models.Q(Exact(models.F(field) % limits.SIDE_STEP, 0))
+
+
+class Job(models.Model):
+    """What somebody asked for, what became of it, and the worker that has it. One job makes 1–4 pictures."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued"
+        RUNNING = "running"
+        SUCCEEDED = "succeeded"
+        FAILED = "failed"
+        CANCELLED = "cancelled"
+
+    class Stage(models.TextChoices):
+        """What a running job does now."""
+
+        LOADING = "loading"
+        DRAWING = "drawing"
+        SAVING = "saving"
+
+    FINAL = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="jobs")
+
+    # What was asked: never changed after the insert.
+    prompt = models.TextField()
+    width = models.PositiveIntegerField(help_text="pixels")
+    height = models.PositiveIntegerField(help_text="pixels")
+    count = models.PositiveSmallIntegerField(default=1, help_text="pictures")
+    seed = models.BigIntegerField(help_text="of the first picture; each next one has the next seed")
+    steps = models.PositiveSmallIntegerField(default=4)
+    engine = models.CharField(max_length=20)
+    loras = models.ManyToManyField(Lora, through="JobLora", related_name="jobs")
+
+    # Where it is in the queue and who has it. ``attempt`` is the fence: it grows with every claim.
+    state = models.CharField(max_length=20, choices=State, default=State.QUEUED)
+    attempt = models.PositiveSmallIntegerField(default=0)
+    worker = models.ForeignKey(Worker, null=True, blank=True, on_delete=models.SET_NULL, related_name="jobs")
+    lease_until = models.DateTimeField(null=True, blank=True)
+    cancel_requested_at = models.DateTimeField(null=True, blank=True)
+
+    # How far it is.
+    stage = models.CharField(max_length=20, choices=Stage, blank=True)
+    picture = models.PositiveSmallIntegerField(
+        default=0, help_text="index of the picture being drawn, from 0"
+    )
+    step = models.PositiveSmallIntegerField(default=0, help_text="steps done of that picture")
+
+    created_at = models.DateTimeField(db_default=Now())
+    started_at = models.DateTimeField(null=True, blank=True, help_text="of the last attempt")
+    finished_at = models.DateTimeField(null=True, blank=True)
+    load_seconds = models.FloatField(null=True, blank=True)
+    draw_seconds = models.FloatField(null=True, blank=True)
+    save_seconds = models.FloatField(null=True, blank=True)
+    error_code = models.CharField(max_length=40, blank=True)
+    error = models.TextField(blank=True, help_text="a sentence for the owner: cause and remedy")
+
+    objects = JobQuerySet.as_manager()
+
+    class Meta:
+        ordering: ClassVar = ["-id"]
+        indexes: ClassVar = [
+            models.Index(fields=["owner", "-id"], name="job_newest_of_owner"),
+            models.Index(
+                "engine", "id", name="job_waiting", condition=models.Q(state__in=["queued", "running"])
+            ),
+        ]
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=_side("width"), name="job_width"),
+            models.CheckConstraint(condition=_side("height"), name="job_height"),
+            models.CheckConstraint(
+                condition=models.Q(count__gte=1, count__lte=limits.MAX_COUNT), name="job_count"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(seed__gte=0, seed__lte=limits.MAX_SEED), name="job_seed"
+            ),
+            models.CheckConstraint(
+                condition=models.Q(steps__gte=1, steps__lte=limits.MAX_STEPS), name="job_steps"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.prompt[:60]} ({self.state})"
+
+    def get_absolute_url(self) -> str:
+        return reverse("generation:job", args=[self.pk])
+
+    @classmethod
+    def submit(
+        cls, owner: User, *, loras: Iterable[tuple[Lora, float]] = (), seed: int | None = None, **asked: Any
+    ) -> "Job":
+        """Put a job in the queue: once this returns it survives anything.
+
+        ``asked``: the checked ``prompt, width, height, count, steps, engine``. A missing seed is
+        chosen here and recorded. Raises IntegrityError for what no caller should let through.
+        """
+        if seed is None:
+            seed = secrets.randbelow(limits.CHOSEN_SEEDS)
+        with transaction.atomic():
+            job = cls.objects.create(owner=owner, seed=seed, **asked)
+            JobLora.objects.bulk_create(
+                JobLora(
+                    job=job,
+                    lora=lora,
+                    order=order,
+                    weight=weight,
+                    name=lora.name,
+                    slug=lora.slug,
+                    sha256=lora.sha256,
+                )
+                for order, (lora, weight) in enumerate(loras)
+            )
+        return job
+
+    def cancel(self) -> bool:
+        """Stop the job: a waiting one at once, a running one before its next step.
+
+        Returns whether there was anything left to stop.
+        """
+        mine = Job.objects.filter(pk=self.pk)
+        if mine.filter(state=Job.State.QUEUED).update(state=Job.State.CANCELLED, finished_at=Now()):
+            return True
+        running = mine.filter(state=Job.State.RUNNING)
+        return bool(running.update(cancel_requested_at=Now()))
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in self.FINAL
+
+    @property
+    def seeds(self) -> range:
+        """The seed of each picture, in order."""
+        return range(self.seed, self.seed + self.count)
+
+    @property
+    def waited_seconds(self) -> float | None:
+        """From sending to the start of the last attempt (or the end, if it never started)."""
+        until = self.started_at or self.finished_at
+        return (until - self.created_at).total_seconds() if until else None
+
+
+class JobLora(models.Model):
+    """A LoRA of a job. Name and hash are kept here: they outlive the library's entry."""
+
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="job_loras")
+    lora = models.ForeignKey(Lora, null=True, on_delete=models.SET_NULL, related_name="job_loras")
+    order = models.PositiveSmallIntegerField()
+    weight = models.FloatField()
+    name = models.CharField(max_length=120)
+    slug = models.SlugField(max_length=80)
+    sha256 = models.CharField(max_length=64)
+
+    class Meta:
+        ordering: ClassVar = ["order"]
+        constraints: ClassVar = [
+            models.UniqueConstraint("job", "order", name="one_lora_per_place"),
+            models.CheckConstraint(
+                condition=models.Q(weight__gte=-limits.MAX_WEIGHT, weight__lte=limits.MAX_WEIGHT),
+                name="job_lora_weight",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.weight}"
+
+
+class ImageQuerySet(models.QuerySet["Image"]):
+    def visible_to(self, user: User) -> "ImageQuerySet":
+        """A picture is its owner's alone."""
+        return self.filter(owner=user)
+
+    def newest_first(self) -> "ImageQuerySet":
+        return self.order_by("-id")
+
+
+class Image(models.Model):
+    """A picture, stored whole. Its recipe is the job's, plus ``seed``, ``model`` and ``backend`` here."""
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="images")
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="images")
+    index = models.PositiveSmallIntegerField(help_text="place in the job, from 0")
+    seed = models.BigIntegerField()
+    width = models.PositiveIntegerField()
+    height = models.PositiveIntegerField()
+    model = models.CharField(max_length=255)
+    backend = models.CharField(max_length=120, help_text="what drew it: libraries, versions, precision")
+    file = models.FileField(max_length=200)
+    sha256 = models.CharField(max_length=64, help_text="of the PNG file")
+    size = models.PositiveBigIntegerField(help_text="bytes of the PNG file")
+    thumbnail = models.FileField(max_length=200)
+    created_at = models.DateTimeField(db_default=Now())
+
+    objects = ImageQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint("job", "index", name="one_image_per_place")]
+        indexes: ClassVar = [models.Index(fields=["owner", "-id"], name="image_newest_of_owner")]
+
+    def __str__(self) -> str:
+        return f"{self.job.prompt[:60]} · seed {self.seed}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("generation:image", args=[self.pk])
