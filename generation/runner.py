@@ -38,20 +38,23 @@ class WorkerProcess:
         self.engine_name = engine
         self.engine: Engine | None = None
         self.held: tuple[UUID, int] | None = None
-        threading.Thread(target=self._beat, daemon=True, name="heartbeat").start()
 
-    def _beat(self) -> None:
-        """Renew the lease of the job in hand. A thread of its own: loading a model takes minutes."""
+    def beat_for_ever(self) -> None:
+        """The heartbeat, in a thread of its own: loading a model takes minutes."""
         while True:
             time.sleep(settings.FLUXSITE_LEASE_SECONDS / 3)
             try:
-                self.row.beat()
-                if held := self.held:
-                    Job.objects.keep(*held)
+                self.beat()
             except DatabaseError:
                 log.exception("Heartbeat failed; trying again")
             finally:
                 close_old_connections()
+
+    def beat(self) -> None:
+        """Say that the process lives, and renew the lease of the job in hand."""
+        self.row.beat()
+        if held := self.held:
+            Job.objects.keep(*held)
 
     def run_next_job(self) -> str:
         job = Job.objects.claim(self.engine_name, self.row)
@@ -165,6 +168,7 @@ def start_worker(engine: str) -> None:
     """Make this process the worker of its slot; called once, in the worker that django-q2 has just forked."""
     global _process
     _process = WorkerProcess(engine)
+    threading.Thread(target=_process.beat_for_ever, daemon=True, name="heartbeat").start()
     broker.worker_state.value = broker.IDLE
 
 

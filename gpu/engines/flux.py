@@ -4,7 +4,9 @@ import gc
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import diffusers
 import torch
+import transformers
 from diffusers import FluxPipeline
 
 from gpu.engines.errors import InvalidOutput, LoraFailed, ModelFailed
@@ -12,6 +14,11 @@ from gpu.engines.spec import ImageSpec, LoraRef, OnStep
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+# Both print the part of a prompt that did not fit; prompts do not belong in logs.
+for library in (diffusers.utils.logging, transformers.logging):
+    library.set_verbosity_error()
+    library.disable_progress_bar()
 
 
 class FluxEngine:
@@ -39,7 +46,7 @@ class FluxEngine:
         if self.loaded:
             return
         try:
-            pipeline = FluxPipeline.from_pretrained(self.model, torch_dtype=self.dtype)
+            pipeline = FluxPipeline.from_pretrained(self.model, dtype=self.dtype)
         except (OSError, ValueError, RuntimeError) as error:
             raise ModelFailed(f"The model {self.model} could not be loaded: {error}") from error
         pipeline.set_progress_bar_config(disable=True)

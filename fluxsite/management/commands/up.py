@@ -1,6 +1,5 @@
 """``manage.py up``: the whole studio on this machine, web and workers, until Ctrl-C."""
 
-import os
 import socket
 import sys
 from argparse import ArgumentParser
@@ -92,5 +91,5 @@ def _names_of(host: str) -> set[str]:
 def _cluster(engine: str) -> Child:
     """A django-q2 cluster of one worker. Without a GPU the engines share the CPU."""
     manage = Path(settings.BASE_DIR) / "manage.py"
-    environment = {"Q_CLUSTER_NAME": engine, "FLUXSITE_DEVICE": os.environ.get("FLUXSITE_DEVICE", "cpu")}
+    environment = {"Q_CLUSTER_NAME": engine, "FLUXSITE_DEVICE": "cpu", "TRANSFORMERS_VERBOSITY": "error"}
     return Child(f"{engine} worker", [sys.executable, str(manage), "qcluster"], environment)

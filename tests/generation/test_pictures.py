@@ -1,0 +1,70 @@
+"""Storing a picture: whole files first, then the row, and nothing for a worker that lost its job."""
+
+import hashlib
+import io
+from datetime import timedelta
+from pathlib import Path
+
+import PIL.Image
+import pytest
+from django.db.models.functions import Now
+
+from accounts.models import User
+from generation import pictures
+from generation.models import Image, Job
+from gpu.engines import Cancelled
+from gpu.models import Worker
+from tests.conftest import submit
+
+
+def drawing(width: int = 128, height: int = 64) -> PIL.Image.Image:
+    return PIL.Image.linear_gradient("L").resize((width, height)).convert("RGB")
+
+
+@pytest.fixture
+def job(alice: User) -> Job:
+    submit(alice, seed=7)
+    job = Job.objects.claim("bf16", Worker.start("atelier-01", "cpu", "bf16", 101))
+    assert job is not None
+    return job
+
+
+def store(job: Job, image: PIL.Image.Image | None = None) -> Image:
+    return pictures.store(job, 0, job.seed, image or drawing(), model="tiny", backend="test")
+
+
+def test_the_file_matches_its_hash_and_its_size(job: Job, media: Path) -> None:
+    row = store(job)
+    png = (media / str(row.file)).read_bytes()
+    assert (row.sha256, row.size) == (hashlib.sha256(png).hexdigest(), len(png))
+    assert PIL.Image.open(io.BytesIO(png)).size == (128, 64)
+    assert (row.owner, row.seed, row.width, row.height) == (job.owner, 7, 128, 64)
+
+
+def test_the_same_pixels_give_the_same_bytes() -> None:
+    assert pictures.png_bytes(drawing()) == pictures.png_bytes(drawing())
+
+
+@pytest.mark.parametrize(("size", "small"), [((2048, 1024), (512, 256)), ((128, 64), (128, 64))])
+def test_a_thumbnail_is_at_most_512_pixels_wide_and_high(
+    size: tuple[int, int], small: tuple[int, int]
+) -> None:
+    thumbnail = PIL.Image.open(io.BytesIO(pictures.thumbnail_bytes(drawing(*size))))
+    assert (thumbnail.format, thumbnail.size) == ("WEBP", small)
+
+
+def test_a_worker_that_lost_the_job_stores_nothing(job: Job, media: Path) -> None:
+    Job.objects.update(lease_until=Now() - timedelta(seconds=1))
+    again = Job.objects.claim("bf16", Worker.start("atelier-02", "cpu", "bf16", 202))
+    assert again is not None
+    with pytest.raises(Cancelled):
+        store(job)
+    assert not Image.objects.exists()
+    assert [path for path in media.rglob("*") if path.is_file()] == []
+    assert store(again).job == job
+
+
+def test_a_picture_is_stored_once(job: Job) -> None:
+    store(job)
+    with pytest.raises(Exception, match="UNIQUE"):
+        store(job)
