@@ -1,6 +1,7 @@
 """What every FLUX engine shares: one diffusers FluxPipeline, its adapters, and one call that draws."""
 
 import gc
+import warnings
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -68,8 +69,9 @@ class FluxEngine:
         resident = set(self._pipeline.get_list_adapters().get("transformer", []))
         if stale := sorted(resident - wanted.keys()):
             self._pipeline.delete_adapters(stale)
-        for adapter in wanted.keys() - resident:
-            self._load_adapter(adapter, wanted[adapter])
+        for adapter, lora in wanted.items():
+            if adapter not in resident:
+                self._load_adapter(adapter, lora)
         if wanted:
             self._pipeline.set_adapters(list(wanted), [lora.weight for lora in wanted.values()])
 
@@ -79,9 +81,15 @@ class FluxEngine:
 
     def _load_adapter(self, adapter: str, lora: LoraRef) -> None:
         try:
-            self._pipeline.load_lora_weights(
-                str(lora.path.parent), weight_name=lora.path.name, adapter_name=adapter, use_safetensors=True
-            )
+            with warnings.catch_warnings():
+                # Several adapters are what we want.
+                warnings.filterwarnings("ignore", "Already found a `peft_config`")
+                self._pipeline.load_lora_weights(
+                    str(lora.path.parent),
+                    weight_name=lora.path.name,
+                    adapter_name=adapter,
+                    use_safetensors=True,
+                )
         except (OSError, ValueError, KeyError, RuntimeError, AssertionError) as error:
             raise LoraFailed(f"{lora.name} could not be loaded: {error}") from error
         # diffusers "loads" a file whose keys it does not know without a word: look whether it is there.

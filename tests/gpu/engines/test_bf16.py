@@ -1,4 +1,4 @@
-"""The BF16 engine on a real, tiny FLUX: what was asked is what is drawn, and nothing leaks into the next job."""
+"""The BF16 engine on a real, tiny FLUX: it draws what was asked, and nothing leaks into the next job."""
 
 from pathlib import Path
 from typing import Any

@@ -1,0 +1,201 @@
+"""The worker's loop, with the real demo model, and with an engine that breaks on purpose."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+import pytest
+from django.db.models.functions import Now
+
+from accounts.models import User
+from generation.models import Image, Job
+from generation.runner import WorkerProcess
+from gpu.engines import ImageSpec, InvalidOutput, OnStep
+from gpu.models import Worker
+from loras import library
+from loras.models import Lora
+from tests.conftest import submit
+
+
+class FaultyEngine:
+    """Draws grey, and does ``fault`` after step 2 of the picture with ``seed``."""
+
+    name = "faulty"
+    backend = "a test"
+    loaded = True
+
+    def __init__(self, seed: int, fault: Any) -> None:
+        self.seed, self.fault = seed, fault
+
+    def load(self) -> None:
+        """It is always loaded."""
+
+    def unload(self) -> None:
+        """There is nothing to unload."""
+
+    def generate(self, spec: ImageSpec, on_step: OnStep) -> list[PIL.Image.Image]:
+        for step in range(1, spec.steps + 1):
+            on_step(step)
+            if step == 2 and self.seed in spec.seeds:
+                self.fault()
+        return [PIL.Image.new("RGB", (spec.width, spec.height), "grey")]
+
+
+@pytest.fixture
+def process(db: None) -> WorkerProcess:
+    return WorkerProcess("bf16")
+
+
+def broken(process: WorkerProcess, fault: Any, seed: int = 1) -> WorkerProcess:
+    process.engine = FaultyEngine(seed, fault)
+    return process
+
+
+def fail(error: Exception) -> Any:
+    def fault() -> None:
+        raise error
+
+    return fault
+
+
+def test_it_draws_a_job_with_the_demo_model(alice: User, process: WorkerProcess, media: Path) -> None:
+    job = submit(alice, seed=7, count=2)
+    assert process.run_next_job() == f"{job.pk} attempt 1: succeeded"
+    job.refresh_from_db()
+    assert (job.state, job.step, job.picture, job.stage, job.error) == ("succeeded", 4, 1, "", "")
+    assert job.finished_at is not None
+    assert min(job.load_seconds or 0, job.draw_seconds or 0, job.save_seconds or 0) > 0
+    first, second = job.images.order_by("index")
+    assert (first.seed, second.seed, first.model) == (7, 8, "fluxsite demo")
+    assert "diffusers" in first.backend
+    assert (media / str(first.file)).is_file()
+
+
+def test_the_model_stays_loaded(alice: User, process: WorkerProcess) -> None:
+    submit(alice)
+    process.run_next_job()
+    worker = Worker.objects.get()
+    assert (worker.state, worker.model) == ("idle", "fluxsite demo")
+    engine = process.engine
+    submit(alice)
+    process.run_next_job()
+    assert process.engine is engine
+
+
+def test_without_a_job_it_does_nothing(process: WorkerProcess) -> None:
+    assert process.run_next_job() == "nothing to do"
+
+
+def test_an_engine_error_fails_the_job_with_its_sentence(alice: User, process: WorkerProcess) -> None:
+    job = submit(alice, seed=1)
+    broken(process, fail(InvalidOutput("Not numbers. Try without LoRAs."))).run_next_job()
+    job.refresh_from_db()
+    assert (job.state, job.error_code) == ("failed", "invalid_output")
+    assert job.error == "Not numbers. Try without LoRAs."
+
+
+def test_an_unknown_error_fails_the_job_safely_and_the_worker_goes_on(
+    alice: User, process: WorkerProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    job, next_job = submit(alice, seed=1), submit(alice, seed=5)
+    broken(process, fail(ZeroDivisionError("secret detail"))).run_next_job()
+    process.run_next_job()
+    job.refresh_from_db()
+    next_job.refresh_from_db()
+    assert (job.state, job.error_code, next_job.state) == ("failed", "internal", "succeeded")
+    assert "secret" not in job.error
+    assert "secret detail" in caplog.text
+
+
+def test_a_cancelled_job_stops_before_the_next_step(alice: User, process: WorkerProcess) -> None:
+    job = submit(alice, seed=1)
+    broken(process, job.cancel).run_next_job()
+    job.refresh_from_db()
+    assert (job.state, job.step, job.images.count()) == ("cancelled", 2, 0)
+
+
+def test_pictures_stored_before_a_fault_are_kept(alice: User, process: WorkerProcess) -> None:
+    job = submit(alice, seed=1, count=3)
+    broken(process, fail(InvalidOutput("no")), seed=2).run_next_job()
+    assert [image.index for image in job.images.all()] == [0]
+
+
+def test_a_second_attempt_draws_only_what_is_missing(alice: User, process: WorkerProcess) -> None:
+    job = submit(alice, seed=1, count=3)
+
+    def die() -> None:
+        Job.objects.update(lease_until=Now() - timedelta(seconds=1))
+        raise SystemExit
+
+    with pytest.raises(SystemExit):
+        broken(process, die, seed=2).run_next_job()
+    kept = job.images.get()
+    broken(process, fail(AssertionError("drawn again")), seed=1).run_next_job()
+    job.refresh_from_db()
+    assert (job.state, job.attempt) == ("succeeded", 2)
+    assert [image.seed for image in job.images.order_by("index")] == [1, 2, 3]
+    assert job.images.get(index=0) == kept
+
+
+def test_a_late_worker_stores_nothing(alice: User, process: WorkerProcess) -> None:
+    job = submit(alice, seed=1)
+
+    def freeze() -> None:
+        Job.objects.update(lease_until=Now() - timedelta(seconds=1))
+        assert Job.objects.claim("bf16", Worker.start("other", "cpu", "bf16", 1))
+
+    assert broken(process, freeze).run_next_job() == f"{job.pk} attempt 1: taken away"
+    job.refresh_from_db()
+    assert (job.state, job.attempt, Image.objects.count()) == ("running", 2, 0)
+
+
+def test_the_heartbeat_renews_the_lease_of_the_job_in_hand(alice: User, process: WorkerProcess) -> None:
+    job = submit(alice, seed=1)
+
+    def beat() -> None:
+        Job.objects.update(lease_until=Now() - timedelta(seconds=1))
+        process.beat()
+        assert not Job.objects.eligible("bf16").exists()
+
+    broken(process, beat).run_next_job()
+    job.refresh_from_db()
+    assert job.state == "succeeded"
+
+
+@pytest.fixture
+def demo_loras(db: None) -> list[Lora]:
+    return library.add_demo_loras()
+
+
+def test_loras_are_applied_with_their_weights(
+    alice: User, process: WorkerProcess, demo_loras: list[Lora]
+) -> None:
+    asked: dict[str, Any] = {"seed": 1, "prompt": "a midnight outlined star on blue"}
+    plain = submit(alice, **asked)
+    with_loras = submit(alice, **asked, loras=[(lora, 0.8) for lora in demo_loras])
+    process.run_next_job()
+    process.run_next_job()
+    assert plain.images.get().sha256 != with_loras.images.get().sha256
+
+
+def test_a_lora_that_is_gone_fails_the_job_with_its_name(
+    alice: User, process: WorkerProcess, demo_loras: list[Lora], media: Path
+) -> None:
+    job = submit(alice, loras=[(demo_loras[0], 1.0)])
+    (media / str(demo_loras[0].file)).unlink()
+    process.run_next_job()
+    job.refresh_from_db()
+    assert (job.state, job.error_code) == ("failed", "lora")
+    assert demo_loras[0].name in job.error
+
+
+def test_a_model_that_cannot_be_loaded_fails_the_job(
+    alice: User, process: WorkerProcess, tmp_path: Path, settings: Any
+) -> None:
+    settings.FLUXSITE_MODEL = str(tmp_path)
+    job = submit(alice)
+    process.run_next_job()
+    job.refresh_from_db()
+    assert (job.state, job.error_code) == ("failed", "model")
+    assert "could not be loaded" in job.error
