@@ -119,9 +119,10 @@ def test_a_model_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 def test_an_engine_that_was_unloaded_loads_again() -> None:
     engine = new_engine()
-    assert not engine.loaded
+    loaded = [engine.loaded]
     before = draw(engine, spec())
-    assert engine.loaded
+    loaded.append(engine.loaded)
     engine.unload()
-    assert not engine.loaded
+    loaded.append(engine.loaded)
+    assert loaded == [False, True, False]
     assert draw(engine, spec()) == before

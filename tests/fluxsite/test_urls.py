@@ -1,0 +1,80 @@
+"""Every address of the product, walked as its owner, as others, and as nobody."""
+
+from collections.abc import Iterator
+from uuid import UUID
+
+import pytest
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from accounts.models import User
+from generation.models import Job
+from tests.generation.drawn import finished
+
+# What people reach without an account.
+OPEN = {"healthz", "login/", "logout/", "setup/<str:token>/"}
+
+
+def addresses(resolver: URLResolver, prefix: str = "") -> Iterator[str]:
+    """The patterns of all addresses but the admin's, such as ``images/<uuid:pk>/``."""
+    for entry in resolver.url_patterns:
+        route = prefix + str(entry.pattern)
+        if isinstance(entry, URLPattern):
+            yield route
+        elif not route.startswith("admin/"):
+            yield from addresses(entry, route)
+
+
+PRIVATE = sorted(set(addresses(get_resolver())) - OPEN)
+OWNED = [route for route in PRIVATE if "<uuid:pk>" in route]
+
+
+@pytest.fixture
+def job(alice: User) -> Job:
+    return finished(alice)
+
+
+def path(route: str, job: Job) -> str:
+    pk: UUID = job.images.get().pk if "images/" in route else job.pk
+    return "/" + route.replace("<uuid:pk>", str(pk))
+
+
+def answer(client: Client, route: str, job: Job) -> int:
+    """The status of a GET, or of a POST where only that is taken."""
+    response = client.get(path(route, job))
+    if response.streaming:
+        assert b"".join(getattr(response, "streaming_content"))  # noqa: B009 (the stubs do not know it)
+    return client.post(path(route, job)).status_code if response.status_code == 405 else response.status_code
+
+
+def test_the_walk_finds_the_addresses() -> None:
+    assert {"", "gallery/", "images/<uuid:pk>/file/", "api/v1/jobs/<uuid:pk>/"} <= set(PRIVATE)
+    assert len(OWNED) >= 10
+
+
+@pytest.mark.parametrize("route", PRIVATE)
+def test_nobody_gets_in_without_an_account(client: Client, job: Job, route: str) -> None:
+    response = client.get(path(route, job))
+    if route.startswith("api/"):
+        assert response.status_code == 401
+    else:
+        assert response.status_code == 302
+        assert response["Location"].startswith("/login/")
+
+
+@pytest.mark.parametrize("route", OWNED)
+def test_what_is_not_yours_is_not_there(
+    client: Client, job: Job, bob: User, charlie: User, route: str
+) -> None:
+    for other in (bob, charlie):
+        client.force_login(other)
+        assert answer(client, route, job) == 404
+    job.refresh_from_db()
+    assert job.cancel_requested_at is None
+
+
+@pytest.mark.parametrize("route", PRIVATE)
+def test_its_owner_gets_an_answer(client: Client, alice: User, job: Job, route: str) -> None:
+    client.force_login(alice)
+    # 409: the job that the walk wants to cancel is over.
+    assert answer(client, route, job) in (200, 302, 409)
