@@ -1,37 +1,58 @@
-"""The Generate form as plain HTML sends it, turned into what the API takes."""
+"""The Generate form as plain HTML sends it, and as the page shows it."""
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 from uuid import UUID
 
 from django.http import HttpRequest, QueryDict
 
 from accounts.models import User
+from generation.aspects import Aspect, aspects_of
 from generation.models import Job
+from gpu.model_card import ModelCard
+from loras.models import Lora
 
-_PLAIN = ("prompt", "width", "height", "count", "seed", "steps", "engine")
+_PLAIN = ("prompt", "count", "seed", "steps", "engine")
+# What "Remix" takes over from a job; the seed comes on top.
+_KEPT = ("prompt", "width", "height", "count", "steps", "engine")
+OWN_SIZE = "own"
 
 
 def asked_in(post: QueryDict) -> dict[str, Any]:
-    """The fields of a posted form; those left empty are left out.
+    """The fields of a posted form, as the API takes them; those left empty are left out.
 
+    ``size`` is a choice such as ``144x96``, or ``own`` and then ``width`` and ``height`` count.
     A LoRA is a ticked box ``lora`` with its slug; its weight is the field ``weight-<slug>``.
     """
     asked: dict[str, Any] = {name: post[name] for name in _PLAIN if post.get(name)}
+    asked |= {name: value for name, value in _sides(post).items() if value}
     asked["loras"] = [
         {"slug": slug, "weight": post.get(f"weight-{slug}", "1")} for slug in post.getlist("lora")
     ]
     return asked
 
 
+def _sides(post: QueryDict) -> dict[str, str]:
+    size = post.get("size", OWN_SIZE)
+    width, _, height = size.partition("x")
+    if size == OWN_SIZE:
+        width, height = post.get("width", ""), post.get("height", "")
+    return {"width": width, "height": height}
+
+
 def prefilled(request: HttpRequest) -> dict[str, Any]:
-    """What the form starts with: the job of ``?from=<id>`` (its seed only with ``?seed=keep``), or ``?prompt=``."""
+    """What the form starts with: the job of ``?from=<id>``, ``?prompt=``, and the seed of ``?seed=``."""
+    form: dict[str, Any] = {"prompt": request.GET.get("prompt", ""), "loras": []}
     if job := _job_named(request):
-        form: dict[str, Any] = {name: getattr(job, name) for name in _PLAIN if name != "seed"}
-        form["loras"] = [{"slug": chosen.slug, "weight": chosen.weight} for chosen in job.job_loras.all()]
-        if seed := request.GET.get("seed"):
-            form["seed"] = seed
-        return form
-    return {"prompt": request.GET.get("prompt", ""), "loras": []}
+        form = {name: getattr(job, name) for name in _KEPT}
+        form["loras"] = [
+            {"slug": chosen.slug, "weight": chosen.weight, "name": chosen.name}
+            for chosen in job.job_loras.all()
+        ]
+    if seed := request.GET.get("seed"):
+        form["seed"] = seed
+    return form
 
 
 def _job_named(request: HttpRequest) -> Job | None:
@@ -40,3 +61,82 @@ def _job_named(request: HttpRequest) -> Job | None:
     except ValueError:
         return None
     return Job.objects.visible_to(cast(User, request.user)).filter(pk=pk).first()
+
+
+def field_errors(errors: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, str]:
+    """The errors of a ``JobRequest`` by the form's field: one sentence each."""
+    found = {_field(name): _sentence(error) for name, error in errors.items()}
+    of_loras = errors.get("loras")
+    if isinstance(of_loras, dict):  # by place
+        del found["loras"]
+        for place, error in of_loras.items():
+            slug = asked["loras"][int(place)]["slug"]
+            found[f"weight-{slug}"] = _sentence(next(iter(error.values())))
+    return found
+
+
+def _field(name: str) -> str:
+    if name in ("width", "height"):
+        return "size"
+    return name if name in (*_PLAIN, "loras") else "form"
+
+
+def _sentence(error: Any) -> str:
+    return str(error[0] if isinstance(error, list) else error)
+
+
+@dataclass(frozen=True)
+class SizeChoice:
+    """What the size part of the form shows: the aspects, the chosen value, and the numbers of an own size."""
+
+    aspects: list[Aspect]
+    chosen: str
+    width: Any
+    height: Any
+
+
+def size_choice(asked: Mapping[str, Any], card: ModelCard) -> SizeChoice:
+    aspects = aspects_of(card)
+    width, height = asked.get("width", card.default_side), asked.get("height", card.default_side)
+    value = f"{width}x{height}"
+    is_offered = value in {aspect.value for aspect in aspects}
+    return SizeChoice(aspects, value if is_offered else OWN_SIZE, width, height)
+
+
+@dataclass(frozen=True)
+class LoraBox:
+    """A LoRA in the form: whether it is chosen, and how strongly it acts."""
+
+    lora: Lora
+    chosen: bool
+    weight: str
+    error: str = ""
+
+
+def lora_boxes(loras: Iterable[Lora], asked: Mapping[str, Any], errors: Mapping[str, str]) -> list[LoraBox]:
+    """A box for each LoRA there is: the chosen ones first, in the order they were chosen."""
+    weights = {chosen["slug"]: chosen["weight"] for chosen in asked["loras"]}
+    order = {slug: place for place, slug in enumerate(weights)}
+    return sorted(
+        (
+            LoraBox(
+                lora,
+                lora.slug in weights,
+                _two_places(weights.get(lora.slug, lora.recommended_weight)),
+                errors.get(f"weight-{lora.slug}", ""),
+            )
+            for lora in loras
+        ),
+        key=lambda box: order.get(box.lora.slug, len(order)),
+    )
+
+
+def _two_places(weight: Any) -> str:
+    """A weight as the form writes it; what somebody typed stays as it is."""
+    return f"{weight:.2f}" if isinstance(weight, float) else str(weight)
+
+
+def missing_loras(asked: Mapping[str, Any], boxes: Iterable[LoraBox]) -> list[str]:
+    """Names of LoRAs that an earlier job used and that cannot be used now."""
+    usable = {box.lora.slug for box in boxes}
+    return [chosen["name"] for chosen in asked["loras"] if "name" in chosen and chosen["slug"] not in usable]

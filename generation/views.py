@@ -1,6 +1,7 @@
 """The pages: load what is yours, check, call one verb, answer."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, cast
 from uuid import UUID
 
@@ -16,11 +17,11 @@ from django.http import (
 )
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
-from django.views.decorators.http import require_GET, require_POST, require_safe
+from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 
 from accounts.models import User
 from generation import limits, media
-from generation.forms import asked_in, prefilled
+from generation.forms import asked_in, field_errors, lora_boxes, missing_loras, prefilled, size_choice
 from generation.job_request import JobRequest
 from generation.models import Image, Job
 from gpu.engines import ENGINES
@@ -29,8 +30,13 @@ from gpu.models import Worker
 from loras.models import Lora
 
 FEED = 20
+RECENT = 12
+STRIP = 5
 GALLERY_PAGE = 60
 HISTORY_PAGE = 50
+STATUS_MOST = 100
+# How ``jobs_status`` draws a job: as in the feed, as a row of the history, or not at all.
+JOB_TEMPLATES = {"feed": "generation/_job.html", "row": "generation/_row.html"}
 
 
 def _user(request: HttpRequest) -> User:
@@ -45,29 +51,42 @@ def _images(request: HttpRequest) -> QuerySet[Image]:
     return Image.objects.visible_to(_user(request)).select_related("job").newest_first()
 
 
+@require_http_methods(["GET", "HEAD", "POST"])
 def generate(request: HttpRequest) -> HttpResponse:
     """The form and the newest jobs. A POST submits without JavaScript; the script posts to the API."""
-    errors: dict[str, Any] = {}
-    form = prefilled(request)
-    if request.method == "POST":
-        asked = JobRequest(data=asked_in(request.POST), context={"owner": request.user})
-        if asked.is_valid():
-            return redirect(Job.submit(_user(request), **asked.validated_data))
-        errors, form = asked.errors, asked_in(request.POST)
-    context = {
-        "form": form,
+    if request.method != "POST":
+        return render(request, "generation/generate.html", _form(request, prefilled(request), {}))
+    asked = asked_in(request.POST)
+    checked = JobRequest(data=asked, context={"owner": request.user})
+    if checked.is_valid():
+        return redirect(Job.submit(_user(request), **checked.validated_data))
+    errors = field_errors(checked.errors, asked)
+    return render(request, "generation/generate.html", _form(request, asked, errors), status=400)
+
+
+def _form(request: HttpRequest, asked: Mapping[str, Any], errors: Mapping[str, str]) -> dict[str, Any]:
+    """Everything the Generate page shows."""
+    card = ModelCard.of(settings.FLUXSITE_MODEL)
+    engines = _engine_states()
+    boxes = lora_boxes(Lora.objects.usable_by(_user(request), card.family), asked, errors)
+    return {
+        "page": "generate",
+        "jobs_as": "feed",
+        "form": asked,
         "errors": errors,
         "limits": limits,
-        "engines": _engine_states(),
-        "loras": Lora.objects.usable_by(_user(request), ModelCard.of(settings.FLUXSITE_MODEL).family),
+        "size": size_choice(asked, card),
+        "engines": engines,
+        "engine": asked.get("engine") or _best(engines),
+        "loras": boxes,
+        "missing_loras": missing_loras(asked, boxes),
         "jobs": _jobs(request)[:FEED],
-        "recent": _images(request)[:12],
+        "recent": _images(request)[:RECENT],
     }
-    return render(request, "generation/generate.html", context, status=400 if errors else 200)
 
 
 def _engine_states() -> list[dict[str, str]]:
-    """Each engine with ``name`` and ``state``: "ready", "loads" (no model in memory yet) or "off" (no worker)."""
+    """Each engine with ``name`` and ``state``: "ready", "loads" (no model in memory) or "off" (no worker)."""
     alive: dict[str, list[Worker]] = {}
     for worker in Worker.objects.alive():
         alive.setdefault(worker.engine, []).append(worker)
@@ -80,37 +99,45 @@ def _state(workers: list[Worker]) -> str:
     return "ready" if any(worker.model for worker in workers) else "loads"
 
 
+def _best(engines: list[dict[str, str]]) -> str:
+    """The engine that would draw soonest."""
+    return min(engines, key=lambda engine: ["ready", "loads", "off"].index(engine["state"]))["name"]
+
+
 @require_safe
 def job(request: HttpRequest, pk: UUID) -> HttpResponse:
     """One job, with its progress: where the form leads without JavaScript."""
-    return render(request, "generation/job.html", {"job": get_object_or_404(_jobs(request), pk=pk)})
+    context = {"page": "job", "jobs_as": "feed", "job": get_object_or_404(_jobs(request), pk=pk)}
+    return render(request, "generation/job.html", context)
 
 
 @require_safe
 def jobs_status(request: HttpRequest) -> HttpResponse:
     """The jobs of ``?ids=a,b`` as the page shows them; 304 when nothing changed since the ETag sent."""
-    try:
-        ids = [UUID(text) for text in request.GET.get("ids", "").split(",") if text][:100]
-    except ValueError:
-        raise Http404 from None
-    answer = [
-        {
-            "id": str(job.pk),
-            "state": job.state,
-            "stage": job.stage,
-            "picture": job.picture,
-            "step": job.step,
-            "html": render_to_string("generation/_job.html", {"job": job}, request),
-        }
-        for job in _jobs(request).filter(pk__in=ids)
-    ]
-    response = JsonResponse({"jobs": answer})
+    ids = [_uuid(text) for text in request.GET.get("ids", "").split(",") if text][:STATUS_MOST]
+    template = JOB_TEMPLATES.get(request.GET.get("as", ""))
+    jobs = _jobs(request).filter(pk__in=ids)
+    response = JsonResponse({"jobs": [_status(job, template) for job in jobs]})
     etag = f'"{hashlib.sha256(response.content).hexdigest()[:32]}"'
     if request.headers.get("If-None-Match") == etag:
         response = HttpResponseNotModified()  # type: ignore[assignment]
     response["ETag"] = etag
     response["Cache-Control"] = "private, no-cache"
     return response
+
+
+def _status(job: Job, template: str | None) -> dict[str, Any]:
+    """A job for the page's script. The HTML holds nothing that differs between two requests."""
+    return {
+        "id": str(job.pk),
+        "engine": job.engine,
+        "state": job.state,
+        "stage": job.stage,
+        "picture": job.picture,
+        "step": job.step,
+        "steps": job.steps,
+        "html": render_to_string(template, {"job": job}) if template else "",
+    }
 
 
 @require_POST
@@ -128,7 +155,13 @@ def gallery(request: HttpRequest) -> HttpResponse:
         images = images.filter(pk__lt=_uuid(before))
     page = list(images[: GALLERY_PAGE + 1])
     more = page[GALLERY_PAGE - 1].pk if len(page) > GALLERY_PAGE else None
-    context = {"images": page[:GALLERY_PAGE], "more": more, "first": before is None}
+    context = {
+        "page": "gallery",
+        "images": page[:GALLERY_PAGE],
+        "more": more,
+        "first": before is None,
+        "total": _images(request).count(),
+    }
     return render(request, "generation/gallery.html", context)
 
 
@@ -143,11 +176,14 @@ def _uuid(text: str) -> UUID:
 def image(request: HttpRequest, pk: UUID) -> HttpResponse:
     """A picture with its whole recipe, and the ways to the next ones."""
     image = get_object_or_404(_images(request), pk=pk)
+    newer = list(_images(request).filter(pk__gt=pk).order_by("id")[:STRIP])
+    older = list(_images(request).filter(pk__lt=pk)[:STRIP])
     context = {
+        "page": "gallery",
         "image": image,
-        "newer": _images(request).filter(pk__gt=pk).order_by("id").first(),
-        "older": _images(request).filter(pk__lt=pk).first(),
-        "siblings": image.job.images.order_by("index"),
+        "newer": newer[0] if newer else None,
+        "older": older[0] if older else None,
+        "strip": [*reversed(newer), image, *older],
         "loras": image.job.job_loras.all(),
     }
     return render(request, "generation/image.html", context)
@@ -171,4 +207,12 @@ def history(request: HttpRequest) -> HttpResponse:
         jobs = jobs.filter(pk__lt=_uuid(before))
     page = list(jobs[: HISTORY_PAGE + 1])
     more = page[HISTORY_PAGE - 1].pk if len(page) > HISTORY_PAGE else None
-    return render(request, "generation/history.html", {"jobs": page[:HISTORY_PAGE], "more": more})
+    context = {
+        "page": "history",
+        "jobs_as": "row",
+        "jobs": page[:HISTORY_PAGE],
+        "more": more,
+        "first": before is None,
+        "total": _jobs(request).count(),
+    }
+    return render(request, "generation/history.html", context)

@@ -1,0 +1,140 @@
+"""A job in words and tiles: what each of its pictures does now."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from django import template
+from django.conf import settings
+from django.urls import reverse
+from django.utils.http import urlencode
+
+from generation.models import Image, Job
+
+register = template.Library()
+# A meter of more steps than this is one continuous bar.
+MOST_SEGMENTS = 8
+
+
+@dataclass(frozen=True)
+class Tile:
+    """The place of one picture. ``kind`` names its look; ``done`` counts its finished steps."""
+
+    index: int
+    kind: str
+    label: str = ""
+    done: int = 0
+    image: Image | None = None
+
+
+@register.filter
+def tiles(job: Job) -> list[Tile]:
+    """A tile for each picture of the job, in order."""
+    images = {image.index: image for image in job.images.all()}
+    return [_tile(job, index, images.get(index)) for index in range(job.count)]
+
+
+def _tile(job: Job, index: int, image: Image | None) -> Tile:
+    if image:
+        return Tile(index, "picture", image=image)
+    if job.state == Job.State.FAILED:
+        return Tile(index, "failed", "Failed")
+    if job.state == Job.State.CANCELLED:
+        return Tile(index, "cancelled", "Cancelled")
+    if job.state == Job.State.QUEUED:
+        return Tile(index, "waiting", "Queued")
+    return _running_tile(job, index)
+
+
+def _running_tile(job: Job, index: int) -> Tile:
+    if index > job.picture:
+        return Tile(index, "waiting", "Next")
+    if job.stage == Job.Stage.LOADING:
+        return Tile(index, "loading", f"Loading {job.engine.upper()}")
+    if job.stage == Job.Stage.SAVING:
+        return Tile(index, "saving", "Saving", job.steps)
+    if job.stage == Job.Stage.DRAWING:
+        return Tile(index, "drawing", _step(job), job.step)
+    return Tile(index, "waiting", "Starting")
+
+
+def _step(job: Job) -> str:
+    return f"Step {min(job.step + 1, job.steps)} of {job.steps}"
+
+
+@register.filter
+def state_words(job: Job) -> str:
+    """What the job does now, or what became of it."""
+    if job.state == Job.State.SUCCEEDED:
+        return "Done"
+    if job.state != Job.State.RUNNING:
+        return job.get_state_display().capitalize()
+    return "Stopping" if job.cancel_requested_at else _running_tile(job, job.picture).label
+
+
+@register.filter
+def state_icon(job: Job) -> str:
+    """The icon beside the words; a job that runs shows its step meter instead."""
+    return {"queued": "clock", "succeeded": "check", "failed": "alert-triangle", "cancelled": "circle-x"}.get(
+        job.state, ""
+    )
+
+
+@register.filter
+def again(job: Job) -> str:
+    """What to know of a job whose worker stopped: it starts again by itself."""
+    if job.state != Job.State.RUNNING or job.attempt < 2:
+        return ""
+    attempts = settings.FLUXSITE_MAX_ATTEMPTS
+    return f"Starts again, attempt {job.attempt} of {attempts}. The worker before stopped"
+
+
+@register.filter
+def stopped_at(job: Job) -> str:
+    """How far a cancelled job had come."""
+    if job.started_at is None:
+        return "Cancelled before it started"
+    if job.count > 1:
+        return f"Cancelled at picture {job.picture + 1} of {job.count}"
+    return f"Cancelled at step {min(job.step + 1, job.steps)} of {job.steps}"
+
+
+@register.filter
+def seconds_each(job: Job) -> float | None:
+    """How long a picture took to draw; unknown when an earlier attempt drew some of them."""
+    if job.state != Job.State.SUCCEEDED or job.attempt != 1 or job.draw_seconds is None:
+        return None
+    return job.draw_seconds / job.count
+
+
+@register.inclusion_tag("_partials/meter.html")
+def meter(done: int, steps: int, *, moves: bool = False) -> dict[str, object]:
+    """The step meter: a segment for each step; half of one is filled while it is drawn (``moves``)."""
+    return {
+        "done": done,
+        "steps": steps,
+        "bar": steps > MOST_SEGMENTS,
+        "segments": ["full" if i < done else "half" if moves and i == done else "" for i in range(steps)],
+    }
+
+
+@register.filter
+def reuse_url(image: Image) -> str:
+    """The form with everything of a picture's recipe, its seed included."""
+    return _form_url(image.job_id, image.seed)
+
+
+@register.filter
+def retry_url(job: Job) -> str:
+    """The form with everything of a job, its seed included."""
+    return _form_url(job.pk, job.seed)
+
+
+@register.filter
+def remix_url(job: Job) -> str:
+    """The form with everything of a job but the seed."""
+    return _form_url(job.pk)
+
+
+def _form_url(pk: UUID, seed: int | None = None) -> str:
+    query = {"from": str(pk)} if seed is None else {"from": str(pk), "seed": str(seed)}
+    return f"{reverse('generation:generate')}?{urlencode(query)}"

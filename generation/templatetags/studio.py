@@ -1,0 +1,124 @@
+"""Small words and shapes that every page uses."""
+
+import shutil
+from datetime import timedelta
+from typing import Any
+
+from django import template
+from django.conf import settings
+from django.contrib.auth.models import AnonymousUser
+from django.db import connection
+from django.templatetags.static import static
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from accounts.models import User
+from generation.models import Job
+from gpu.models import Worker
+
+register = template.Library()
+# Narrow, and no line ends at it.
+THIN_SPACE = "\u202f"
+
+
+@register.simple_tag
+def icon(name: str, size: int = 16) -> SafeString:
+    """An icon of the sprite. It is decoration: its control needs a name of its own."""
+    return format_html(
+        '<svg class="icon" width="{0}" height="{0}" aria-hidden="true"><use href="{1}#{2}"></use></svg>',
+        size,
+        static("icons/sprite.svg"),
+        name,
+    )
+
+
+@register.filter
+def thin(number: int) -> str:
+    """418207733 as 418 207 733, in groups by thin spaces."""
+    return f"{number:,}".replace(",", THIN_SPACE)
+
+
+@register.filter
+def grouped(number: int) -> str:
+    """1284 as 1,284."""
+    return f"{number:,}"
+
+
+@register.filter
+def short_id(pk: object) -> str:
+    """Both ends of an id: enough to tell two apart."""
+    text = str(pk)
+    return f"{text[:6]}…{text[-4:]}"
+
+
+@register.filter
+def seconds(value: float | None) -> str:
+    """A time as people say it: 0.4 s, 12 s, 2 min 5 s, 1 h 3 min; nothing when it was not measured."""
+    if value is None:
+        return ""
+    value = max(value, 0)  # two clocks may differ by a blink
+    if value < 9.95:
+        return f"{value:.1f} s"
+    minutes, rest = divmod(round(value), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+@register.filter
+def day(moment: Any) -> str:
+    """Today, Yesterday, or the date."""
+    date = timezone.localdate(moment)
+    today = timezone.localdate()
+    if date == today:
+        return "Today"
+    return "Yesterday" if date == today - timedelta(days=1) else date_format(date, "j F Y")
+
+
+@register.filter
+def cause(error: str) -> str:
+    """The first sentence of an error."""
+    return _split(error)[0]
+
+
+@register.filter
+def remedy(error: str) -> str:
+    """What an error says after its first sentence."""
+    return _split(error)[1]
+
+
+def _split(error: str) -> tuple[str, str]:
+    first, stop, rest = error.partition(". ")
+    return first + stop.strip(), rest
+
+
+@register.simple_tag
+def active_jobs(user: User | AnonymousUser) -> list[Job]:
+    """The user's jobs that wait or are drawn, the one being drawn first."""
+    if not user.is_authenticated:
+        return []
+    active = Job.objects.visible_to(user).active()
+    return list(active.only("id", "state", "stage", "step", "steps").order_by("-state", "id")[:100])
+
+
+@register.simple_tag
+def database_name() -> str:
+    return connection.vendor.replace("postgresql", "PostgreSQL").replace("sqlite", "SQLite")
+
+
+@register.simple_tag
+def workers_alive() -> int:
+    return Worker.objects.alive().count()
+
+
+@register.simple_tag
+def free_gigabytes() -> int | None:
+    """Room for pictures; None when they are not kept on a disk of this machine."""
+    try:
+        return shutil.disk_usage(settings.MEDIA_ROOT).free // 10**9
+    except OSError:
+        return None

@@ -1,0 +1,66 @@
+// Every page with the bar on top: controls, jobs in flight, keys, times.
+import { startControls } from "./controls.js";
+import { recall, remember } from "./memory.js";
+import { showTimes } from "./times.js";
+import { activeCount, onJobs, watch } from "./watch.js";
+
+const flight = document.getElementById("in-flight");
+
+function showFlight(jobs) {
+  flight.hidden = activeCount() === 0;
+  flight.querySelector("b").textContent = activeCount();
+  const job = jobs.find(({ state }) => state === "running") ?? jobs.find(({ state }) => state === "queued");
+  if (!job) return;
+  const drawing = job.stage === "drawing";
+  const bar = flight.querySelector("progress");
+  if (bar) bar.value = job.step;
+  flight.querySelectorAll(".meter i").forEach((part, i) => {
+    part.className = i < job.step ? "full" : drawing && i === job.step ? "half" : "";
+  });
+}
+
+function typing(target) {
+  return target.closest("input:not([type=radio], [type=checkbox]), textarea, select, [contenteditable]");
+}
+
+function follow(selector) {
+  const link = document.querySelector(selector);
+  if (link) location.assign(link.href);
+}
+
+const KEYS = {
+  p: () => {
+    const prompt = document.getElementById("prompt");
+    if (prompt) prompt.focus();
+    else location.assign(document.body.dataset.generateUrl);
+  },
+  g: () => location.assign(document.body.dataset.galleryUrl),
+  h: () => location.assign(document.body.dataset.historyUrl),
+  r: () => follow("#remix"),
+  ArrowLeft: () => follow("#newer"),
+  ArrowRight: () => follow("#older"),
+  "?": () => document.getElementById("keys").showModal(),
+};
+
+function startKeys() {
+  const single = document.getElementById("single-keys");
+  single.checked = recall("single-keys") !== "off";
+  single.addEventListener("change", () => remember("single-keys", single.checked ? "on" : "off"));
+  document.addEventListener("keydown", (event) => {
+    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+    if (!single.checked || typing(event.target) || document.querySelector("dialog[open]")) return;
+    if (event.key.startsWith("Arrow") && event.target.closest("input, [role=slider], pre")) return;
+    const act = KEYS[event.key];
+    if (!act) return;
+    event.preventDefault();
+    act();
+  });
+}
+
+startControls();
+startKeys();
+showTimes();
+setInterval(showTimes, 60_000);
+onJobs(showFlight);
+watch(flight.dataset.ids.split(","));
+document.addEventListener("jobs-sent", () => showFlight([]));

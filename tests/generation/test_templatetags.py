@@ -1,0 +1,189 @@
+"""A job in words and tiles, and the small words of the pages."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import AnonymousUser
+from django.template import Context, Template
+from django.utils import timezone
+
+from accounts.models import User
+from generation.models import Job
+from generation.templatetags import jobs, studio
+from tests.conftest import submit
+from tests.generation.drawn import draw
+
+RUNNING = {"state": Job.State.RUNNING, "attempt": 1}
+
+
+def job_that(**is_now: Any) -> Job:
+    """A job that is not in the database."""
+    asked = {
+        "prompt": "a star",
+        "width": 64,
+        "height": 64,
+        "count": 1,
+        "steps": 4,
+        "engine": "bf16",
+        "seed": 7,
+    }
+    return Job(**{**asked, **is_now})
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, ""),
+        (-0.01, "0.0 s"),
+        (0.44, "0.4 s"),
+        (9.94, "9.9 s"),
+        (9.96, "10 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 0 s"),
+        (125, "2 min 5 s"),
+        (3780, "1 h 3 min"),
+    ],
+)
+def test_seconds_read_as_people_say_them(value: float | None, words: str) -> None:
+    assert studio.seconds(value) == words
+
+
+def test_seeds_are_grouped_by_thin_spaces() -> None:
+    assert studio.thin(418207733).split(studio.THIN_SPACE) == ["418", "207", "733"]
+    assert studio.thin(7) == "7"
+
+
+def test_counts_are_grouped_by_commas() -> None:
+    assert studio.grouped(1284) == "1,284"
+
+
+def test_an_id_is_shortened_in_the_middle() -> None:
+    assert studio.short_id("019ac2aa-0000-7000-8000-00000000f41c") == "019ac2…f41c"
+
+
+def test_days_near_by_have_names() -> None:
+    now = timezone.now()
+    assert studio.day(now) == "Today"
+    assert studio.day(now - timedelta(days=1)) == "Yesterday"
+    assert studio.day(datetime(2024, 2, 3, 12, tzinfo=UTC)) == "3 February 2024"
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "remedy"),
+    [
+        ("It needs 27.5 GB. Use FP4. Or wait.", "It needs 27.5 GB.", "Use FP4. Or wait."),
+        ("It broke.", "It broke.", ""),
+        ("", "", ""),
+    ],
+)
+def test_an_error_is_cause_and_remedy(error: str, cause: str, remedy: str) -> None:
+    assert (studio.cause(error), studio.remedy(error)) == (cause, remedy)
+
+
+def test_an_icon_is_hidden_from_screen_readers() -> None:
+    assert 'aria-hidden="true"' in studio.icon("x")
+    assert "icons/sprite.svg#x" in studio.icon("x")
+
+
+def test_a_stranger_has_no_active_jobs(alice: User, bob: User) -> None:
+    submit(alice)
+    assert len(studio.active_jobs(alice)) == 1
+    assert studio.active_jobs(bob) == []
+    assert studio.active_jobs(AnonymousUser()) == []
+
+
+def test_the_job_being_drawn_is_the_first_of_the_active(alice: User) -> None:
+    _, drawn, over = submit(alice), submit(alice), submit(alice)
+    Job.objects.filter(pk=drawn.pk).update(**RUNNING)
+    Job.objects.filter(pk=over.pk).update(state=Job.State.FAILED)
+    assert [job.state for job in studio.active_jobs(alice)] == ["running", "queued"]
+
+
+@pytest.mark.parametrize(
+    ("is_now", "words"),
+    [
+        ({}, "Queued"),
+        (RUNNING, "Starting"),
+        ({**RUNNING, "stage": "loading"}, "Loading BF16"),
+        ({**RUNNING, "stage": "drawing", "step": 0}, "Step 1 of 4"),
+        ({**RUNNING, "stage": "drawing", "step": 2}, "Step 3 of 4"),
+        ({**RUNNING, "stage": "drawing", "step": 4}, "Step 4 of 4"),
+        ({**RUNNING, "stage": "saving", "step": 4}, "Saving"),
+        ({**RUNNING, "cancel_requested_at": timezone.now()}, "Stopping"),
+        ({"state": Job.State.SUCCEEDED}, "Done"),
+        ({"state": Job.State.FAILED}, "Failed"),
+        ({"state": Job.State.CANCELLED}, "Cancelled"),
+    ],
+)
+def test_a_job_says_what_it_does_now(is_now: dict[str, Any], words: str) -> None:
+    assert jobs.state_words(job_that(**is_now)) == words
+
+
+def test_each_picture_has_a_tile_that_knows_its_place(alice: User) -> None:
+    job = submit(alice, count=3)
+    draw(job, 0)
+    Job.objects.filter(pk=job.pk).update(**RUNNING, stage="drawing", picture=1, step=2)
+    job.refresh_from_db()
+    assert [(tile.kind, tile.label, tile.done) for tile in jobs.tiles(job)] == [
+        ("picture", "", 0),
+        ("drawing", "Step 3 of 4", 2),
+        ("waiting", "Next", 0),
+    ]
+
+
+@pytest.mark.parametrize("state", [Job.State.FAILED, Job.State.CANCELLED])
+def test_a_job_that_ended_early_keeps_its_pictures(alice: User, state: Job.State) -> None:
+    job = submit(alice, count=2)
+    draw(job, 0)
+    Job.objects.filter(pk=job.pk).update(state=state)
+    job.refresh_from_db()
+    assert [tile.kind for tile in jobs.tiles(job)] == ["picture", state]
+
+
+def test_a_job_that_starts_again_says_so() -> None:
+    assert jobs.again(job_that(**RUNNING)) == ""
+    assert jobs.again(job_that(state=Job.State.RUNNING, attempt=2)).startswith("Starts again, attempt 2 of 3")
+    assert jobs.again(job_that(state=Job.State.SUCCEEDED, attempt=2)) == ""
+
+
+def test_a_cancelled_job_says_how_far_it_came() -> None:
+    now = timezone.now()
+    assert jobs.stopped_at(job_that()) == "Cancelled before it started"
+    assert jobs.stopped_at(job_that(started_at=now, step=1)) == "Cancelled at step 2 of 4"
+    assert jobs.stopped_at(job_that(started_at=now, count=4, picture=2)) == "Cancelled at picture 3 of 4"
+
+
+def test_the_time_of_a_picture_is_shown_only_when_it_is_known() -> None:
+    done = {"state": Job.State.SUCCEEDED, "attempt": 1, "count": 2, "draw_seconds": 3.0}
+    assert jobs.seconds_each(job_that(**done)) == 1.5
+    assert jobs.seconds_each(job_that(**{**done, "attempt": 2})) is None
+    assert jobs.seconds_each(job_that(**{**done, "draw_seconds": None})) is None
+    assert jobs.seconds_each(job_that(**{**done, "state": Job.State.FAILED})) is None
+
+
+def rendered(text: str) -> str:
+    return Template("{% load jobs %}" + text).render(Context())
+
+
+def test_the_meter_has_a_segment_for_each_step() -> None:
+    shown = rendered("{% meter 2 4 moves=True %}")
+    assert (shown.count("<i"), shown.count("full"), shown.count("half")) == (4, 2, 1)
+    assert "2 of 4 steps done" in shown
+
+
+def test_a_meter_at_rest_has_no_half_segment() -> None:
+    assert "half" not in rendered("{% meter 2 4 %}")
+
+
+def test_many_steps_are_one_bar() -> None:
+    shown = rendered("{% meter 9 20 %}")
+    assert '<progress class="meter-bar" value="9" max="20"' in shown
+
+
+def test_links_to_the_form(alice: User) -> None:
+    job = submit(alice, seed=7, count=2)
+    image = draw(job, 1)
+    assert jobs.remix_url(job) == f"/?from={job.pk}"
+    assert jobs.retry_url(job) == f"/?from={job.pk}&seed=7"
+    assert jobs.reuse_url(image) == f"/?from={job.pk}&seed=8"
