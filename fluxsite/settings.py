@@ -126,7 +126,7 @@ STORAGES = {
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
         if DEBUG
-        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        else "fluxsite.storage.HashedStaticFiles"
     },
 }
 FILE_UPLOAD_PERMISSIONS = 0o640

@@ -1,10 +1,11 @@
-"""Files that are whole or absent: the storage behind every picture and every LoRA."""
+"""Where files live: pictures and LoRAs, whole or absent; and the pages' own static files."""
 
 import os
 from pathlib import Path
 
 from django.core.files.base import File
 from django.core.files.storage import FileSystemStorage
+from whitenoise.storage import CompressedManifestStaticFilesStorage
 
 
 class AtomicFileSystemStorage(FileSystemStorage):
@@ -43,3 +44,12 @@ class AtomicFileSystemStorage(FileSystemStorage):
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+class HashedStaticFiles(CompressedManifestStaticFilesStorage):
+    """Static files under names that hold their hash, so that browsers keep them for ever.
+
+    That goes for what an ES module imports, too: without it a new page would meet an old module.
+    """
+
+    support_js_module_import_aggregation = True

@@ -81,6 +81,13 @@ def test_a_taken_port_is_left_alone_and_the_next_one_used(start: Start) -> None:
         assert requests.get(f"{studio.url}/healthz", timeout=10).text == "ok\n"
 
 
+def test_for_other_machines_it_answers_to_its_name_and_to_no_other(start: Start) -> None:
+    studio = start("--host", "0.0.0.0", "--port", "18600", **ADMIN)  # noqa: S104
+    assert studio.url == "http://localhost:18600"
+    for host, status in ((socket.gethostname(), 200), ("elsewhere.example", 400)):
+        assert requests.get(f"{studio.url}/login/", headers={"Host": host}, timeout=10).status_code == status
+
+
 def test_without_users_it_prints_a_set_up_link_once(start: Start) -> None:
     studio = start("--port", "18600")
     link = studio.said(r"(http://127\.0\.0\.1:\d+/setup/\S+)")

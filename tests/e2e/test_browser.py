@@ -1,0 +1,120 @@
+"""What a person does, in a real browser: from the first link to the picture in the gallery."""
+
+import re
+from collections.abc import Callable
+
+from playwright.sync_api import Browser, Page, expect
+
+from tests.e2e.pixels import mean, nearest, opened
+from tests.e2e.studio import PASSWORD, Studio
+
+Start = Callable[..., Studio]
+STAR = "a big yellow star on a blue background"
+SECONDS = 60_000
+FORM = "form#generate"
+READY = f"{FORM}[data-ready=yes]"  # the page's script has begun to listen
+
+# Keeps every text that the first job has shown.
+WATCH = """() => {
+    window.shown = [];
+    const look = () => {
+        const job = document.querySelector("[data-job]");
+        if (job) window.shown.push(job.innerText.replace(/\\s+/g, " "));
+    };
+    new MutationObserver(look).observe(document.body, {subtree: true, childList: true, characterData: true});
+}"""
+
+
+def log_in(page: Page, studio: Studio, name: str = "alice") -> None:
+    page.goto(f"{studio.url}/login/")
+    page.get_by_label("User name or email").fill(name)
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.locator(FORM)).to_be_visible()
+
+
+def picture_bytes(page: Page, address: str) -> bytes:
+    response = page.request.get(address)
+    assert response.ok
+    return response.body()
+
+
+def test_from_the_first_link_to_four_pictures_without_a_reload(start: Start, page: Page) -> None:
+    studio = start("--port", "18600")
+    page.goto(studio.said(r"(http://127\.0\.0\.1:\d+/setup/\S+)"))
+    page.get_by_label("User name").fill("ana")
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.get_by_role("button", name=re.compile("Create")).click()
+
+    expect(page.locator(READY)).to_be_visible()
+    page.get_by_label("Prompt").fill(STAR)
+    page.get_by_text("4", exact=True).click()
+    # More steps than the model needs, so that a poll is sure to see one.
+    page.get_by_text("Size", exact=True).click()
+    page.get_by_label("Steps").fill("40")
+    page.evaluate(WATCH)
+    page.get_by_role("button", name=re.compile("^Generate")).click()
+    expect(page.locator("[data-job] img")).to_have_count(4, timeout=SECONDS)
+    assert page.get_by_label("Prompt").input_value() == STAR
+
+    shown = " | ".join(page.evaluate("() => window.shown"))
+    for stage in ("Queued|Starting", "Loading BF16", "Step [0-9]+ of 40"):
+        assert re.search(stage, shown), f"{stage} was never shown: {shown[:2000]}"
+    assert page.locator("[data-job]").get_attribute("data-state") == "succeeded"
+
+
+def test_a_picture_reaches_the_gallery_with_its_recipe(studio: Studio, page: Page) -> None:
+    log_in(page, studio)
+    expect(page.locator(READY)).to_be_visible()
+    page.get_by_label("Prompt").fill(STAR)
+    page.get_by_label("Seed", exact=True).fill("7")
+    page.get_by_label("Prompt").focus()
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("[data-job]").first.locator("img")).to_have_count(1, timeout=SECONDS)
+
+    page.get_by_role("link", name="Gallery").first.click()
+    page.locator("main a[href*='/images/']").first.click()
+    recipe = page.locator("main")
+    for fact in (STAR, "7", "128 × 128", "BF16", "fluxsite demo"):
+        expect(recipe).to_contain_text(fact)
+
+    address = f"{page.url}file/"
+    image = opened(picture_bytes(page, address))
+    assert image.size == (128, 128)
+    assert nearest(mean(image, 0.45, 0.45, 0.55, 0.55)) == "yellow"
+    assert nearest(mean(image, 0.02, 0.02, 0.12, 0.12)) == "blue"
+
+
+def test_bad_input_is_named_at_its_field_and_the_text_is_kept(studio: Studio, page: Page) -> None:
+    log_in(page, studio)
+    expect(page.locator(READY)).to_be_visible()
+    page.get_by_label("Prompt").fill("kept text")
+    page.get_by_label("Seed", exact=True).fill("-1")
+    page.get_by_role("button", name=re.compile("^Generate")).click()
+    expect(page.get_by_text("Use a whole number from 0 to")).to_be_visible()
+    assert page.get_by_label("Prompt").input_value() == "kept text"
+
+
+def test_it_works_without_javascript(studio: Studio, browser: Browser) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    log_in(page, studio)
+    page.get_by_label("Prompt").fill("a red circle")
+    page.get_by_role("button", name=re.compile("^Generate")).click()
+    expect(page).to_have_url(re.compile("/jobs/"))
+    expect(page.locator("[data-job] img")).to_have_count(1, timeout=SECONDS)
+    context.close()
+
+
+def test_a_prompt_is_text_everywhere(studio: Studio, page: Page) -> None:
+    log_in(page, studio)
+    expect(page.locator(READY)).to_be_visible()
+    prompt = "<script>document.title='taken'</script><img src=x onerror=document.title='taken'>"
+    page.get_by_label("Prompt").fill(prompt)
+    page.get_by_role("button", name=re.compile("^Generate")).click()
+    expect(page.locator("[data-job]").first).to_contain_text("<script>", timeout=SECONDS)
+    expect(page.locator("[data-job]").first.locator("img")).to_have_count(1, timeout=SECONDS)
+    for path in ("/", "/gallery/", "/history/"):
+        page.goto(studio.url + path)
+        assert "taken" not in page.title()
+        assert page.locator("img[src='x']").count() == 0
