@@ -17,16 +17,18 @@ HERE = Path(__file__).parent
 WIDE = {"width": 1280, "height": 900}
 # Prompt, width, height, pictures.
 ASKED = (
-    ("A big yellow star on a blue background", 256, 256, 1),
-    ("Misty hills under a purple sky with a sun", 256, 160, 2),
-    ("A moon over the sea", 160, 256, 1),
-    ("Five glazed spheres on a mint ground, soft studio light", 256, 160, 2),
-    ("Hills under a teal sky with a moon", 256, 144, 2),
-    ("A small red heart at the left of a white background", 192, 128, 1),
-    ("A big green ring on a black background", 192, 192, 1),
-    ("Misty mountains under an orange sky with a sun", 160, 240, 1),
-    ("The moon over a calm sea", 256, 144, 2),
-    ("Three spheres on a pink ground", 256, 176, 1),
+    ("Misty mountains under an orange sky with a sun", 192, 128, 2),
+    ("A big green ring on a black background", 128, 128, 1),
+    ("The moon over a calm sea", 192, 128, 2),
+    ("One shaded purple sphere on a cream ground", 128, 128, 1),
+    ("A big red heart on a white background", 128, 128, 1),
+    ("A sun over an orange sea", 192, 128, 2),
+    ("Hills under a teal sky with a moon", 128, 160, 1),
+    ("Three glazed spheres on a mint ground, soft studio light", 160, 128, 2),
+    ("A big orange triangle at the left of a purple background", 160, 128, 1),
+    ("A sun over a purple sea", 128, 160, 1),
+    ("Misty hills under a purple sky with a sun", 192, 128, 2),
+    ("A big yellow star on a blue background", 128, 128, 2),
 )
 
 
