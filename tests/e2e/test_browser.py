@@ -68,15 +68,15 @@ def test_a_picture_reaches_the_gallery_with_its_recipe(studio: Studio, page: Pag
     log_in(page, studio)
     expect(page.locator(READY)).to_be_visible()
     page.get_by_label("Prompt").fill(STAR)
-    page.get_by_label("Seed", exact=True).fill("7")
+    page.get_by_label("Seed", exact=True).fill("77")
     page.get_by_label("Prompt").focus()
     page.keyboard.press("Control+Enter")
-    expect(page.locator("[data-job]").first.locator("img")).to_have_count(1, timeout=SECONDS)
+    expect(page.locator("[data-job][data-seed='77'] img")).to_have_count(1, timeout=SECONDS)
 
     page.get_by_role("link", name="Gallery").first.click()
     page.locator("main a[href*='/images/']").first.click()
     recipe = page.locator("main")
-    for fact in (STAR, "7", "128 × 128", "BF16", "fluxsite demo"):
+    for fact in (STAR, "77", "128 × 128", "BF16", "fluxsite demo"):
         expect(recipe).to_contain_text(fact)
 
     address = f"{page.url}file/"
