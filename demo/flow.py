@@ -105,7 +105,7 @@ class Pool:
 
 
 def sample_sigma(count: int) -> Tensor:
-    """Noise levels (B,): half of them the four that four-step sampling visits, half continuous."""
+    """Noise levels (B,): most of them the four that four-step sampling visits, the rest continuous."""
     visited = _SIGMAS[torch.multinomial(_SIGMA_WEIGHTS, count, replacement=True)]
     anywhere = torch.sigmoid(1.1 * torch.randn(count) + 0.4)
     return torch.where(torch.rand(count) < 0.7, visited, anywhere)

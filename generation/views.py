@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from django.conf import settings
@@ -29,6 +29,7 @@ from gpu.model_card import ModelCard
 from gpu.models import Worker
 from loras.models import Lora
 
+Row = TypeVar("Row", Job, Image)
 FEED = 20
 RECENT = 12
 STRIP = 5
@@ -150,19 +151,23 @@ def cancel(request: HttpRequest, pk: UUID) -> HttpResponse:
 @require_safe
 def gallery(request: HttpRequest) -> HttpResponse:
     """Pictures, newest first; ``?before=<id>`` is the next page."""
-    images = _images(request)
-    if before := request.GET.get("before"):
-        images = images.filter(pk__lt=_uuid(before))
-    page = list(images[: GALLERY_PAGE + 1])
-    more = page[GALLERY_PAGE - 1].pk if len(page) > GALLERY_PAGE else None
+    images, more = _page(request, _images(request), GALLERY_PAGE)
     context = {
         "page": "gallery",
-        "images": page[:GALLERY_PAGE],
+        "images": images,
         "more": more,
-        "first": before is None,
+        "first": "before" not in request.GET,
         "total": _images(request).count(),
     }
     return render(request, "generation/gallery.html", context)
+
+
+def _page(request: HttpRequest, newest_first: QuerySet[Row], size: int) -> tuple[list[Row], UUID | None]:
+    """The rows after ``?before=<id>``, and the id that the next page begins after; None on the last one."""
+    if before := request.GET.get("before"):
+        newest_first = newest_first.filter(pk__lt=_uuid(before))
+    rows = list(newest_first[: size + 1])
+    return rows[:size], rows[size - 1].pk if len(rows) > size else None
 
 
 def _uuid(text: str) -> UUID:
@@ -202,17 +207,13 @@ def image_thumbnail(request: HttpRequest, pk: UUID) -> FileResponse:
 @require_safe
 def history(request: HttpRequest) -> HttpResponse:
     """Jobs, newest first; ``?before=<id>`` is the next page."""
-    jobs = _jobs(request).order_by("-id")
-    if before := request.GET.get("before"):
-        jobs = jobs.filter(pk__lt=_uuid(before))
-    page = list(jobs[: HISTORY_PAGE + 1])
-    more = page[HISTORY_PAGE - 1].pk if len(page) > HISTORY_PAGE else None
+    jobs, more = _page(request, _jobs(request).order_by("-id"), HISTORY_PAGE)
     context = {
         "page": "history",
         "jobs_as": "row",
-        "jobs": page[:HISTORY_PAGE],
+        "jobs": jobs,
         "more": more,
-        "first": before is None,
+        "first": "before" not in request.GET,
         "total": _jobs(request).count(),
     }
     return render(request, "generation/history.html", context)

@@ -15,7 +15,7 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
 
 
 class Worker(models.Model):
-    """One process on one slot: a host, a device and an engine. A restart is a new row's worth of state."""
+    """One process on one slot: a host, a device and an engine. A restart takes over the slot's row."""
 
     class State(models.TextChoices):
         IDLE = "idle"
