@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Warning, register
 
 from gpu.model_card import ModelCard
+from gpu.nunchaku_package import wrong_nunchaku
 
 
 @register()
@@ -36,5 +37,21 @@ def lease_outlasts_a_load(app_configs: Any, **kwargs: Any) -> Sequence[CheckMess
             f"FLUXSITE_LEASE_SECONDS is {settings.FLUXSITE_LEASE_SECONDS}; heartbeats come each third of it.",
             hint="Use 60, or at least 3.",
             id="fluxsite.E002",
+        )
+    ]
+
+
+@register()
+def nunchaku_is_the_engine(app_configs: Any, **kwargs: Any) -> Sequence[CheckMessage]:
+    """W003: PyPI's package called nunchaku is installed, which is another program. BF16 works on."""
+    if not wrong_nunchaku():
+        return []
+    return [
+        Warning(
+            "The installed package nunchaku is not the 4-bit engine: PyPI's project of that name is about "
+            "piecewise-linear segments.",
+            hint="Run: pip uninstall nunchaku. For the engine, make a virtual environment of its own and "
+            "install requirements-fp4.txt in it.",
+            id="fluxsite.W003",
         )
     ]

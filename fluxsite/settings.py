@@ -12,6 +12,7 @@ import django_stubs_ext
 import environ
 
 from fluxsite import secret_key
+from gpu.engines import ENGINES, EngineConfig
 
 django_stubs_ext.monkeypatch()  # classes such as ModelAdmin[Job] may be written at run time
 env = environ.Env()
@@ -188,6 +189,14 @@ DRF_STANDARDIZED_ERRORS = {
 FLUXSITE_MODEL = env.str("FLUXSITE_MODEL", default=str(BASE_DIR / "demo" / "model"))
 # What a worker process is bound to: a GPU's UUID, or cpu. Set by whoever starts it.
 FLUXSITE_DEVICE = env.str("FLUXSITE_DEVICE", default="cpu")
+# LoRAs that a worker keeps ready between jobs: at most so many, of at most so many MiB together.
+FLUXSITE_LORAS_IN_MEMORY = env.int("FLUXSITE_LORAS_IN_MEMORY", default=8)
+FLUXSITE_LORAS_IN_MEMORY_MB = env.int("FLUXSITE_LORAS_IN_MEMORY_MB", default=2048)
+# nunchaku's 4-bit weights: a file, or a hub id followed by a file name. {precision} becomes int4 or fp4.
+FLUXSITE_NUNCHAKU_TRANSFORMER = env.str(
+    "FLUXSITE_NUNCHAKU_TRANSFORMER", default=EngineConfig.nunchaku_transformer
+)
+FLUXSITE_NUNCHAKU_T5 = env.str("FLUXSITE_NUNCHAKU_T5", default=EngineConfig.nunchaku_t5)
 # A worker that is silent for this long has lost its job: another worker may take it. It outlasts the
 # seconds in which loading a model keeps Python's lock from the heartbeat thread.
 FLUXSITE_LEASE_SECONDS = env.int("FLUXSITE_LEASE_SECONDS", default=60)
@@ -215,7 +224,7 @@ Q_CLUSTER: dict[str, Any] = {
             "scheduler": False,
             "save_limit": 100,
         }
-        for engine in ("bf16", "fp4")
+        for engine in ENGINES
     },
 }
 

@@ -67,6 +67,9 @@ class Job(models.Model):
     picture = models.PositiveSmallIntegerField(
         default=0, help_text="index of the picture being drawn, from 0"
     )
+    together = models.PositiveSmallIntegerField(
+        default=1, help_text="pictures being drawn at once, that one first"
+    )
     step = models.PositiveSmallIntegerField(default=0, help_text="steps done of that picture")
 
     created_at = models.DateTimeField(db_default=Now())
@@ -77,6 +80,7 @@ class Job(models.Model):
     save_seconds = models.FloatField(null=True, blank=True)
     error_code = models.CharField(max_length=40, blank=True)
     error = models.TextField(blank=True, help_text="a sentence for the owner: cause and remedy")
+    notice = models.TextField(blank=True, help_text="what the owner should know of a job that went well")
 
     objects = JobQuerySet.as_manager()
 
@@ -197,7 +201,7 @@ class ImageQuerySet(models.QuerySet["Image"]):
 
 
 class Image(models.Model):
-    """A picture, stored whole. Its recipe is the job's, plus ``seed``, ``model`` and ``backend`` here."""
+    """A picture, stored whole. Its recipe is the job's, and here its seed and how it was drawn."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="images")
@@ -208,6 +212,8 @@ class Image(models.Model):
     height = models.PositiveIntegerField()
     model = models.CharField(max_length=255)
     backend = models.CharField(max_length=120, help_text="what drew it: libraries, versions, precision")
+    batch_size = models.PositiveSmallIntegerField(default=1, help_text="pictures denoised together with it")
+    vae_tiling = models.BooleanField(default=False, help_text="decoded in tiles, for want of memory")
     file = models.FileField(max_length=200)
     sha256 = models.CharField(max_length=64, help_text="of the PNG file")
     size = models.PositiveBigIntegerField(help_text="bytes of the PNG file")

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from typing import Any
 
 import PIL.Image
 from django.core.files.base import ContentFile
@@ -18,8 +19,10 @@ PNG_LEVEL = 1
 THUMBNAIL_SIDE = 512
 
 
-def store(job: Job, index: int, seed: int, image: PIL.Image.Image, *, model: str, backend: str) -> Image:
+def store(job: Job, index: int, seed: int, image: PIL.Image.Image, **drawn: Any) -> Image:
     """Write PNG and thumbnail and record them, unless the attempt has lost the job.
+
+    ``drawn``: what the row keeps of how it came about, ``model, backend, batch_size, vae_tiling``.
 
     The id, and with it the file names, are new at every attempt, so a worker that comes back from the
     dead cannot touch what another has stored. Raises Cancelled when the job was taken away.
@@ -31,7 +34,7 @@ def store(job: Job, index: int, seed: int, image: PIL.Image.Image, *, model: str
     thumbnail = default_storage.save(f"{folder}/{pk}.webp", ContentFile(thumbnail_bytes(image)))
     row = Image(
         id=pk, job=job, owner_id=job.owner_id, index=index, seed=seed, width=image.width, height=image.height,
-        model=model, backend=backend, file=file, thumbnail=thumbnail,
+        file=file, thumbnail=thumbnail, **drawn,
         sha256=hashlib.sha256(png).hexdigest(), size=len(png),
     )  # fmt: skip
     if not _record(row):

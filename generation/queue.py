@@ -35,7 +35,7 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def eligible(self, engine: str) -> "JobQuerySet":
         """Jobs a worker of ``engine`` may claim now: waiting ones, and those whose worker fell silent."""
-        silent = Q(state="running", lease_until__lt=Now())
+        silent = Q(state="running", lease_until__lte=Now())
         return self.filter(Q(state="queued") | silent, engine=engine)
 
     def claim(self, engine: str, worker: "Worker") -> "Job | None":
@@ -59,6 +59,7 @@ class JobQuerySet(models.QuerySet["Job"]):
                 lease_until=_lease(),
                 started_at=Now(),
                 picture=0,
+                together=1,
                 step=0,
             )
             job.refresh_from_db()
@@ -87,6 +88,10 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Renew the lease and record progress. False: stop, the job was taken away or is to be cancelled."""
         wanted = self.held(pk, attempt).filter(cancel_requested_at=None)
         return bool(wanted.update(lease_until=_lease(), **progress))
+
+    def release(self, pk: UUID, attempt: int) -> bool:
+        """Let another worker claim the job at once; the attempt counts."""
+        return bool(self.held(pk, attempt).update(lease_until=Now()))
 
     def finish(self, pk: UUID, attempt: int, state: str, **facts: Any) -> bool:
         """End the job, once. False: another attempt has it, and this result does not count."""

@@ -19,8 +19,18 @@ from django.db import DatabaseError, close_old_connections
 
 from generation import broker, pictures
 from generation.models import Job, JobLora
-from gpu import engines
-from gpu.engines import Cancelled, Engine, EngineError, ImageSpec, LoraFailed, LoraRef
+from gpu import devices, engines
+from gpu.engines import (
+    Cancelled,
+    DeviceFailed,
+    Engine,
+    EngineConfig,
+    EngineError,
+    ImageSpec,
+    LoraFailed,
+    LoraRef,
+    ModelFailed,
+)
 from gpu.model_card import ModelCard
 from gpu.models import Worker
 
@@ -71,10 +81,22 @@ class WorkerProcess:
     def ready_engine(self) -> Engine:
         """The engine, made at the first job: this is where torch is imported."""
         if self.engine is None:
-            self.engine = engines.create(
-                self.engine_name, settings.FLUXSITE_MODEL, self.card.max_sequence_length
-            )
+            try:
+                device, host = devices.find(settings.FLUXSITE_DEVICE), devices.find("cpu")
+            except LookupError as error:
+                raise ModelFailed(str(error)) from error
+            self.engine = engines.create(self.engine_name, self._config(), device, host)
         return self.engine
+
+    def _config(self) -> EngineConfig:
+        return EngineConfig(
+            model=settings.FLUXSITE_MODEL,
+            max_sequence_length=self.card.max_sequence_length,
+            adapters=settings.FLUXSITE_LORAS_IN_MEMORY,
+            adapter_bytes=settings.FLUXSITE_LORAS_IN_MEMORY_MB * 1024**2,
+            nunchaku_transformer=settings.FLUXSITE_NUNCHAKU_TRANSFORMER,
+            nunchaku_t5=settings.FLUXSITE_NUNCHAKU_T5,
+        )
 
 
 class Attempt:
@@ -84,14 +106,21 @@ class Attempt:
         self.job = job
         self.process = process
         self.seconds = {"load_seconds": 0.0, "draw_seconds": 0.0, "save_seconds": 0.0}
+        self.notice = ""
 
     def run(self) -> str:
-        """Draw what is missing and end the job; returns the state it ended in, or "taken away"."""
+        """Draw what is missing and end the job; returns the state it ended in, or "taken away".
+
+        Raises DeviceFailed, with the job free for another worker: this process must end.
+        """
         try:
             self._draw_missing()
             ended = self._finish(Job.State.SUCCEEDED)
         except Cancelled:
             ended = self._finish(Job.State.CANCELLED)
+        except DeviceFailed:
+            Job.objects.release(self.job.pk, self.job.attempt)
+            raise
         except EngineError as error:
             log.warning("Job %s failed: %s", self.job.pk, error)
             ended = self._finish(Job.State.FAILED, error_code=error.code, error=str(error))
@@ -107,16 +136,18 @@ class Attempt:
         return ended
 
     def _finish(self, state: Job.State, **facts: Any) -> str:
-        ours = Job.objects.finish(self.job.pk, self.job.attempt, state, **facts, **self.seconds)
+        facts |= {"notice": self.notice, **self.seconds}
+        ours = Job.objects.finish(self.job.pk, self.job.attempt, state, **facts)
         return state if ours else "taken away"
 
     def _draw_missing(self) -> None:
         engine = self._loaded_engine()
         self.process.row.now(Worker.State.DRAWING, model=self.process.card.name)
         stored = set(self.job.images.values_list("index", flat=True))
-        for index, seed in enumerate(self.job.seeds):
-            if index not in stored:
-                self._draw(engine, index, seed)
+        missing = [index for index in range(self.job.count) if index not in stored]
+        size = engine.batch_size(self.job.width, self.job.height)
+        for start in range(0, len(missing), size):
+            self._draw(engine, missing[start : start + size])
 
     def _loaded_engine(self) -> Engine:
         with self._timed("load_seconds"):
@@ -127,18 +158,25 @@ class Attempt:
             engine.load()
         return engine
 
-    def _draw(self, engine: Engine, index: int, seed: int) -> None:
-        self._report(stage=Job.Stage.DRAWING, picture=index, step=0)
+    def _draw(self, engine: Engine, indexes: list[int]) -> None:
+        """Draw pictures together and store them."""
+        self._report(stage=Job.Stage.DRAWING, picture=indexes[0], together=len(indexes), step=0)
+        spec = self._spec(tuple(self.job.seeds[index] for index in indexes))
         with self._timed("draw_seconds"):
-            (image,) = engine.generate(self._spec(seed), lambda step: self._report(step=step))
+            drawn = engine.generate(spec, lambda step: self._report(step=step))
+        self.notice = _unread(drawn.unread)
         self._report(stage=Job.Stage.SAVING)
         with self._timed("save_seconds"):
-            pictures.store(self.job, index, seed, image, model=self.process.card.name, backend=engine.backend)
+            for index, seed, image in zip(indexes, spec.seeds, drawn.images, strict=True):
+                pictures.store(
+                    self.job, index, seed, image, model=self.process.card.name, backend=engine.backend,
+                    batch_size=drawn.batch_size, vae_tiling=drawn.vae_tiling,
+                )  # fmt: skip
 
-    def _spec(self, seed: int) -> ImageSpec:
+    def _spec(self, seeds: tuple[int, ...]) -> ImageSpec:
         job = self.job
         loras = tuple(_lora_ref(chosen) for chosen in job.job_loras.select_related("lora"))
-        return ImageSpec(job.prompt, job.width, job.height, job.steps, (seed,), loras)
+        return ImageSpec(job.prompt, job.width, job.height, job.steps, seeds, loras)
 
     def _report(self, **progress: Any) -> None:
         """Record progress. Raises Cancelled when the owner cancelled or another worker has the job."""
@@ -164,6 +202,10 @@ def _lora_ref(chosen: JobLora) -> LoraRef:
     return LoraRef(chosen.name, path, chosen.sha256, chosen.weight)
 
 
+def _unread(words: str) -> str:
+    return f"The prompt is longer than the model reads. Not read: “{words}”" if words else ""
+
+
 def start_worker(engine: str) -> None:
     """Make this process the worker of its slot; called once, in the worker that django-q2 has just forked."""
     global _process
@@ -179,5 +221,10 @@ def run_next_job(engine: str) -> str:
     broker.worker_state.value = broker.BUSY
     try:
         return _process.run_next_job()
+    except DeviceFailed as error:
+        # The driver's state is lost with the process, and only with it; no exit handler may touch it again.
+        log.critical("%s This worker ends; another takes its job.", error)
+        logging.shutdown()
+        os._exit(1)
     finally:
         broker.worker_state.value = broker.IDLE

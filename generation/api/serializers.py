@@ -23,8 +23,8 @@ class ImageSerializer(serializers.ModelSerializer[Image]):
     class Meta:
         model = Image
         fields = (
-            "id", "job", "index", "seed", "width", "height", "model", "backend", "sha256", "size",
-            "created_at", "file", "thumbnail",
+            "id", "job", "index", "seed", "width", "height", "model", "backend", "batch_size", "vae_tiling",
+            "sha256", "size", "created_at", "file", "thumbnail",
         )  # fmt: skip
 
 
@@ -40,8 +40,9 @@ class JobSerializer(serializers.ModelSerializer[Job]):
     class Meta:
         model = Job
         fields = (
-            "id", "state", "progress", "error", "prompt", "width", "height", "count", "seed", "steps",
-            "engine", "loras", "images", "attempt", "created_at", "started_at", "finished_at", "urls",
+            "id", "state", "progress", "error", "notice", "prompt", "width", "height", "count", "seed",
+            "steps", "engine", "loras", "images", "attempt", "created_at", "started_at", "finished_at",
+            "urls",
         )  # fmt: skip
 
     def get_progress(self, job: Job) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def _tile(job: Job, index: int, image: Image | None) -> Tile:
 
 
 def _running_tile(job: Job, index: int) -> Tile:
-    if index > job.picture:
+    if index >= job.picture + job.together:
         return Tile(index, "waiting", "Next")
     if job.stage == Job.Stage.LOADING:
         return Tile(index, "loading", f"Loading {job.engine.upper()}")

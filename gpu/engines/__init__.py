@@ -4,21 +4,47 @@ This module is free of torch, so that the web process may read the types; the en
 ``create`` are imported by a worker only.
 """
 
-from gpu.engines.errors import Cancelled, EngineError, InvalidOutput, LoraFailed, ModelFailed, OutOfMemory
-from gpu.engines.registry import ENGINES, create
-from gpu.engines.spec import Engine, ImageSpec, LoraRef, OnStep
+import logging
+import os
+
+from gpu.engines.backends import ENGINES, Plan, Refusal, create, plan
+from gpu.engines.errors import (
+    Cancelled,
+    DeviceFailed,
+    EngineError,
+    InvalidOutput,
+    InvalidSize,
+    LoraFailed,
+    ModelFailed,
+    OutOfMemory,
+)
+from gpu.engines.spec import Drawn, Engine, EngineConfig, ImageSpec, LoraRef, OnStep
+
+# At every import the libraries behind the engines report what they lack and we do not need. They are imported
+# after this.
+for _variable in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
+    os.environ.setdefault(_variable, "error")
+for _logger in ("torchao", "torch.utils._pytree"):
+    logging.getLogger(_logger).setLevel(logging.ERROR)
 
 __all__ = [
     "ENGINES",
     "Cancelled",
+    "DeviceFailed",
+    "Drawn",
     "Engine",
+    "EngineConfig",
     "EngineError",
     "ImageSpec",
     "InvalidOutput",
+    "InvalidSize",
     "LoraFailed",
     "LoraRef",
     "ModelFailed",
     "OnStep",
     "OutOfMemory",
+    "Plan",
+    "Refusal",
     "create",
+    "plan",
 ]

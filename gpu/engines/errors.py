@@ -2,7 +2,7 @@
 
 
 class EngineError(Exception):
-    """The picture was not drawn; the engine can draw the next one."""
+    """The picture was not drawn; the engine can draw the next one, unless ``DeviceFailed`` says otherwise."""
 
     code = "engine"
 
@@ -31,7 +31,19 @@ class InvalidOutput(EngineError):
     code = "invalid_output"
 
 
+class InvalidSize(EngineError):
+    """A side is not a multiple of 16: diffusers would round it down without a word."""
+
+    code = "size"
+
+
 class OutOfMemory(EngineError):
-    """The device has too little memory for what was asked."""
+    """The device has too little memory for what was asked, even one picture at a time and in tiles."""
 
     code = "out_of_memory"
+
+
+class DeviceFailed(EngineError):
+    """The device reported an error that its driver does not recover from: the process must end."""
+
+    code = "device"

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,7 +21,10 @@ class LoraRef:
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """Pictures to draw: one for each seed, alike in everything else. Sides in pixels, multiples of 16."""
+    """Pictures to draw: one for each seed, alike in everything else. Sides in pixels, multiples of 16.
+
+    ``vae_tiling`` decodes in tiles: less memory, and faintly different pixels where tiles meet.
+    """
 
     prompt: str
     width: int
@@ -29,6 +32,42 @@ class ImageSpec:
     steps: int
     seeds: tuple[int, ...]
     loras: tuple[LoraRef, ...] = ()
+    vae_tiling: bool = False
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The pictures of a spec, in the order of its seeds, and how they came about.
+
+    ``batch_size``: how many were denoised together. ``vae_tiling``: whether they were decoded in tiles.
+    ``unread``: the end of the prompt, where it is longer than the model reads.
+    """
+
+    images: "tuple[Image, ...]"
+    batch_size: int = 1
+    vae_tiling: bool = False
+    unread: str = ""
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """What an engine draws with, and how much it keeps in memory between jobs.
+
+    ``model``: a directory in diffusers layout or a hub id. ``max_sequence_length``: T5 tokens read of a
+    prompt; it is part of what is drawn. ``adapters`` and ``adapter_bytes`` bound the LoRAs kept ready,
+    ``prompts`` the encoded prompts. ``nunchaku_transformer`` (its ``{precision}`` becomes int4 or fp4) and
+    ``nunchaku_t5`` are files, or hub ids followed by a file name.
+    """
+
+    model: str
+    max_sequence_length: int
+    adapters: int = 8
+    adapter_bytes: int = 2 * 1024**3
+    prompts: int = 32
+    nunchaku_transformer: str = (
+        "nunchaku-tech/nunchaku-flux.1-schnell/svdq-{precision}_r32-flux.1-schnell.safetensors"
+    )
+    nunchaku_t5: str = "nunchaku-tech/nunchaku-t5/awq-int4-flux.1-t5xxl.safetensors"
 
 
 OnStep = Callable[[int], None]
@@ -38,7 +77,7 @@ OnStep = Callable[[int], None]
 class Engine(Protocol):
     """One model in one precision on one device."""
 
-    name: str
+    name: ClassVar[str]
 
     @property
     def backend(self) -> str:
@@ -51,8 +90,11 @@ class Engine(Protocol):
     def load(self) -> None:
         """Bring the model into memory. Raises ModelFailed."""
 
-    def generate(self, spec: ImageSpec, on_step: OnStep) -> "list[Image]":
-        """Draw. Raises EngineError; whatever it raises, the next call starts clean."""
+    def batch_size(self, width: int, height: int) -> int:
+        """How many pictures of this size are drawn faster together than one by one."""
+
+    def generate(self, spec: ImageSpec, on_step: OnStep) -> Drawn:
+        """Draw. Raises EngineError; whatever it raises but DeviceFailed, the next call starts clean."""
 
     def unload(self) -> None:
         """Give the memory back."""

@@ -89,6 +89,15 @@ class Studio:
                 return process
         raise AssertionError(f"no process {words}")
 
+    def worker_of(self, engine: str) -> psutil.Process:
+        """The process in which django-q2 runs the jobs of ``engine``."""
+        for process in self.processes():
+            is_cluster = "qcluster" in process.cmdline()
+            if is_cluster and process.environ().get("Q_CLUSTER_NAME") == engine:
+                worker: psutil.Process = process.children()[0].children()[0]
+                return worker
+        raise AssertionError(f"no worker of {engine}")
+
     def stop(self) -> int:
         """As Ctrl-C does; returns the exit status."""
         self.process.send_signal(signal.SIGINT)

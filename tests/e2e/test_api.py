@@ -2,6 +2,7 @@
 
 import hashlib
 
+import pytest
 import requests
 
 from tests.e2e.pixels import mean, nearest, opened
@@ -33,12 +34,26 @@ def test_a_seed_left_out_is_recorded_and_draws_the_picture_again(api: Api) -> No
     assert api.draw(STAR, width=64, height=64, seed=job["seed"]) == [png]
 
 
-def test_a_lora_changes_the_picture_and_leaves_the_next_one_alone(api: Api) -> None:
-    asked = {"width": 64, "height": 64, "seed": 3}
+@pytest.mark.parametrize("engine", ["bf16", "fp4"])
+def test_two_loras_change_the_picture_by_their_weights_and_leave_the_next_one_alone(
+    api: Api, engine: str
+) -> None:
+    asked = {"width": 64, "height": 64, "seed": 3, "engine": engine}
     plain = api.draw(STAR, **asked)
-    loras = [{"slug": "night", "weight": 1.0}, {"slug": "outline", "weight": 0.6}]
-    assert api.draw(STAR, **asked, loras=loras) != plain
+    one, other = (
+        api.draw(
+            STAR, **asked, loras=[{"slug": "night", "weight": night}, {"slug": "outline", "weight": 0.6}]
+        )
+        for night in (1.0, 0.4)
+    )
+    assert len({plain[0], one[0], other[0]}) == 3
     assert api.draw(STAR, **asked) == plain
+
+
+def test_what_the_model_did_not_read_of_a_prompt_is_told(api: Api) -> None:
+    job = api.finished(api.submit(f"{STAR} {STAR} {STAR} and a fox", width=64, height=64)["id"])
+    assert "Not read:" in job["notice"]
+    assert job["notice"].endswith("and a fox”")
 
 
 def test_a_stored_file_matches_its_hash(api: Api) -> None:

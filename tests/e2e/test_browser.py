@@ -59,7 +59,7 @@ def test_from_the_first_link_to_four_pictures_without_a_reload(start: Start, pag
     assert page.get_by_label("Prompt").input_value() == STAR
 
     shown = " | ".join(page.evaluate("() => window.shown"))
-    for stage in ("Queued", "Loading BF16", "Step [0-9]+ of 40"):
+    for stage in ("Queued", "Loading FP4", "Step [0-9]+ of 40"):
         assert re.search(stage, shown), f"{stage} was never shown: {shown[:2000]}"
     expect(page.locator("[data-job][data-state=succeeded]")).to_have_count(2)
 
@@ -69,6 +69,7 @@ def test_a_picture_reaches_the_gallery_with_its_recipe(studio: Studio, page: Pag
     expect(page.locator(READY)).to_be_visible()
     page.get_by_label("Prompt").fill(STAR)
     page.get_by_label("Seed", exact=True).fill("77")
+    page.get_by_text("Full precision").click()
     page.get_by_label("Prompt").focus()
     page.keyboard.press("Control+Enter")
     expect(page.locator("[data-job][data-seed='77'] img")).to_have_count(1, timeout=SECONDS)
@@ -84,6 +85,23 @@ def test_a_picture_reaches_the_gallery_with_its_recipe(studio: Studio, page: Pag
     assert image.size == (128, 128)
     assert nearest(mean(image, 0.45, 0.45, 0.55, 0.55)) == "yellow"
     assert nearest(mean(image, 0.02, 0.02, 0.12, 0.12)) == "blue"
+
+
+def test_fp4_and_two_loras_are_chosen_on_the_page(studio: Studio, page: Page) -> None:
+    log_in(page, studio)
+    expect(page.locator(READY)).to_be_visible()
+    page.get_by_label("Prompt").fill("a midnight outlined star on blue")
+    page.get_by_label("Seed", exact=True).fill("78")
+    page.get_by_text("4-bit weights, less memory").click()
+    page.locator("#add-lora").click()
+    for slug, weight in (("night", "0.8"), ("outline", "-0.3")):
+        page.locator(f"[data-pick={slug}]").click()
+        page.locator(f"input[name=weight-{slug}]").fill(weight)
+    page.get_by_role("button", name=re.compile("^Generate")).click()
+    expect(page.locator("[data-job][data-seed='78'] img")).to_have_count(1, timeout=SECONDS)
+    page.locator("[data-job][data-seed='78'] a:has(img)").click()
+    for fact in ("FP4", "torchao", "nvfp4 weight-only", "0.80", "-0.30"):
+        expect(page.locator("main")).to_contain_text(fact)
 
 
 def test_bad_input_is_named_at_its_field_and_the_text_is_kept(studio: Studio, page: Page) -> None:

@@ -51,7 +51,7 @@ def test_a_job_survives_the_death_of_its_worker_and_of_everything(start: Start) 
     studio = start("--port", "18600", **ADMIN, FLUXSITE_LEASE_SECONDS="3")
     api = Api(studio, studio.token("alice"))
     pk = running(api, steps=20)
-    studio.process_of("qcluster").children()[0].children()[0].kill()
+    studio.worker_of("bf16").kill()
     job = api.finished(pk)
     assert (job["state"], job["attempt"], len(job["images"])) == ("succeeded", 2, 4)
 
@@ -69,7 +69,7 @@ def test_a_worker_killed_while_idle_does_not_stop_the_queue(start: Start) -> Non
     studio = start("--port", "18600", **ADMIN)
     api = Api(studio, studio.token("alice"))
     api.draw("a red circle", width=64, height=64)
-    studio.process_of("qcluster").children()[0].children()[0].kill()
+    studio.worker_of("bf16").kill()
     assert api.draw("a red circle", width=64, height=64)
 
 

@@ -1,5 +1,6 @@
 """Settings that cannot work are named, with their remedy."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from fluxsite import checks
 def test_good_settings_pass() -> None:
     assert checks.model_is_there(None) == []
     assert checks.lease_outlasts_a_load(None) == []
+    assert checks.nunchaku_is_the_engine(None) == []
 
 
 @pytest.mark.parametrize("model", ["/nowhere", "not-a-hub-id", "a/b/c"])
@@ -26,3 +28,29 @@ def test_a_lease_too_short_is_named(settings: Any) -> None:
     settings.FLUXSITE_LEASE_SECONDS = 2
     (error,) = checks.lease_outlasts_a_load(None)
     assert error.id == "fluxsite.E002"
+
+
+@pytest.fixture
+def nunchaku(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package of that name; importing it fails the test."""
+    package = tmp_path / "nunchaku"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise AssertionError('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    return package
+
+
+def test_the_package_that_is_only_called_nunchaku_is_named_with_its_remedy(nunchaku: Path) -> None:
+    (warning,) = checks.nunchaku_is_the_engine(None)
+    assert warning.id == "fluxsite.W003"
+    assert "piecewise-linear" in warning.msg
+    assert warning.hint
+    assert "pip uninstall nunchaku" in warning.hint
+    assert "requirements-fp4.txt" in warning.hint
+
+
+def test_the_real_nunchaku_is_welcome(nunchaku: Path) -> None:
+    transformers = nunchaku / "models" / "transformers"
+    transformers.mkdir(parents=True)
+    (transformers / "transformer_flux.py").touch()
+    assert checks.nunchaku_is_the_engine(None) == []

@@ -64,7 +64,7 @@ def test_only_the_prompt_is_needed(alice: User) -> None:
         ("prompt", "a" * 5000, "5,000 characters. Use at most 4,000."),
         ("prompt", "nul \x00 byte", "Null characters are not allowed"),
         ("prompt", ["a list"], "Not a valid string"),
-        ("engine", "fp16", "There is no engine fp16. Use bf16"),
+        ("engine", "fp16", "There is no engine fp16. Use fp4 or bf16"),
         ("loras", "night", "list of items"),
         ("loras", [{"slug": "nowhere"}], "There is no LoRA nowhere that you may use"),
         ("guidance", 4, "There is no field of this name. Allowed: prompt, width"),

@@ -2,16 +2,17 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import PIL.Image
 import pytest
 from django.db.models.functions import Now
 
 from accounts.models import User
+from generation import runner
 from generation.models import Image, Job
 from generation.runner import WorkerProcess
-from gpu.engines import ImageSpec, InvalidOutput, OnStep
+from gpu.engines import DeviceFailed, Drawn, ImageSpec, InvalidOutput, OnStep
 from gpu.models import Worker
 from loras import library
 from loras.models import Lora
@@ -21,12 +22,12 @@ from tests.conftest import submit
 class FaultyEngine:
     """Draws grey, and does ``fault`` after step 2 of the picture with ``seed``."""
 
-    name = "faulty"
+    name: ClassVar[str] = "faulty"
     backend = "a test"
     loaded = True
 
-    def __init__(self, seed: int, fault: Any) -> None:
-        self.seed, self.fault = seed, fault
+    def __init__(self, seed: int, fault: Any, batch: int = 1, unread: str = "") -> None:
+        self.seed, self.fault, self.batch, self.unread = seed, fault, batch, unread
 
     def load(self) -> None:
         """It is always loaded."""
@@ -34,12 +35,16 @@ class FaultyEngine:
     def unload(self) -> None:
         """There is nothing to unload."""
 
-    def generate(self, spec: ImageSpec, on_step: OnStep) -> list[PIL.Image.Image]:
+    def batch_size(self, width: int, height: int) -> int:
+        return self.batch
+
+    def generate(self, spec: ImageSpec, on_step: OnStep) -> Drawn:
         for step in range(1, spec.steps + 1):
             on_step(step)
             if step == 2 and self.seed in spec.seeds:
                 self.fault()
-        return [PIL.Image.new("RGB", (spec.width, spec.height), "grey")]
+        grey = PIL.Image.new("RGB", (spec.width, spec.height), "grey")
+        return Drawn((grey,) * len(spec.seeds), len(spec.seeds), unread=self.unread)
 
 
 @pytest.fixture
@@ -47,8 +52,8 @@ def process(db: None) -> WorkerProcess:
     return WorkerProcess("bf16")
 
 
-def broken(process: WorkerProcess, fault: Any, seed: int = 1) -> WorkerProcess:
-    process.engine = FaultyEngine(seed, fault)
+def broken(process: WorkerProcess, fault: Any, seed: int = 1, **engine: Any) -> WorkerProcess:
+    process.engine = FaultyEngine(seed, fault, **engine)
     return process
 
 
@@ -136,6 +141,47 @@ def test_a_second_attempt_draws_only_what_is_missing(alice: User, process: Worke
     assert (job.state, job.attempt) == ("succeeded", 2)
     assert [image.seed for image in job.images.order_by("index")] == [1, 2, 3]
     assert job.images.get(index=0) == kept
+
+
+def test_pictures_are_drawn_together_where_the_engine_says_so(alice: User, process: WorkerProcess) -> None:
+    job = submit(alice, seed=1, count=4)
+    broken(process, fail(AssertionError("no fault")), seed=99, batch=3).run_next_job()
+    assert [image.batch_size for image in job.images.order_by("index")] == [3, 3, 3, 1]
+    assert [image.seed for image in job.images.order_by("index")] == [1, 2, 3, 4]
+
+
+def test_a_prompt_that_was_not_read_whole_is_told(alice: User, process: WorkerProcess) -> None:
+    job = submit(alice)
+    broken(process, fail(AssertionError("no fault")), seed=99, unread="and a fox").run_next_job()
+    job.refresh_from_db()
+    assert job.notice == "The prompt is longer than the model reads. Not read: “and a fox”"
+
+
+def test_a_device_that_fails_ends_the_process_and_frees_the_job(
+    alice: User, process: WorkerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit(alice, seed=1)
+    ends: list[int] = []
+    monkeypatch.setattr(runner, "_process", broken(process, fail(DeviceFailed("The device failed: Xid 79"))))
+    monkeypatch.setattr("os._exit", ends.append)
+    monkeypatch.setattr("logging.shutdown", lambda: None)
+    runner.run_next_job("bf16")
+    job.refresh_from_db()
+    assert (ends, job.state, job.attempt) == ([1], "running", 1)
+    again = Job.objects.claim("bf16", Worker.start("other", "cpu", "bf16", 1))
+    assert again is not None
+    assert (again.pk, again.attempt) == (job.pk, 2)
+
+
+def test_a_job_that_breaks_every_device_fails(alice: User, process: WorkerProcess) -> None:
+    """G7: each try counts."""
+    job = submit(alice, seed=1)
+    for _ in range(3):
+        with pytest.raises(DeviceFailed):
+            broken(process, fail(DeviceFailed("The device failed"))).run_next_job()
+    assert process.run_next_job() == "nothing to do"
+    job.refresh_from_db()
+    assert (job.state, job.error_code) == ("failed", "worker_died")
 
 
 def test_a_late_worker_stores_nothing(alice: User, process: WorkerProcess) -> None:

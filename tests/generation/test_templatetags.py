@@ -187,3 +187,9 @@ def test_links_to_the_form(alice: User) -> None:
     assert jobs.remix_url(job) == f"/?from={job.pk}"
     assert jobs.retry_url(job) == f"/?from={job.pk}&seed=7"
     assert jobs.reuse_url(image) == f"/?from={job.pk}&seed=8"
+
+
+def test_pictures_drawn_together_go_through_their_steps_together(alice: User) -> None:
+    job = submit(alice, count=4)
+    job.state, job.stage, job.picture, job.together, job.step = Job.State.RUNNING, Job.Stage.DRAWING, 0, 3, 1
+    assert [tile.label for tile in jobs.tiles(job)] == ["Step 2 of 4"] * 3 + ["Next"]

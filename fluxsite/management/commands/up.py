@@ -91,5 +91,5 @@ def _names_of(host: str) -> set[str]:
 def _cluster(engine: str) -> Child:
     """A django-q2 cluster of one worker. Without a GPU the engines share the CPU."""
     manage = Path(settings.BASE_DIR) / "manage.py"
-    environment = {"Q_CLUSTER_NAME": engine, "FLUXSITE_DEVICE": "cpu", "TRANSFORMERS_VERBOSITY": "error"}
+    environment = {"Q_CLUSTER_NAME": engine, "FLUXSITE_DEVICE": "cpu"}
     return Child(f"{engine} worker", [sys.executable, str(manage), "qcluster"], environment)
