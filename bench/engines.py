@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from diffusers import FluxPipeline
 
+from bench.four_bit import stored_bytes
 from gpu import devices
 from gpu.engines import EngineConfig, ImageSpec, LoraRef, backends
 from gpu.engines.flux import FluxEngine
@@ -103,18 +104,6 @@ def seconds_of(action: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def stored_bytes(module: torch.nn.Module) -> int:
-    """Bytes of a module's tensors, those inside quantised ones too."""
-    return sum(_bytes(tensor) for tensor in [*module.parameters(), *module.buffers()])
-
-
-def _bytes(tensor: Any) -> int:
-    if type(tensor.data) is torch.Tensor or not hasattr(tensor, "__tensor_flatten__"):
-        return int(tensor.nbytes)
-    names, _ = tensor.__tensor_flatten__()
-    return sum(_bytes(getattr(tensor, name)) for name in names)
-
-
 def pixel_distance(bench: Bench) -> tuple[float, float]:
     """Mean distance in levels of 255: FP4 to BF16 with one seed, and BF16 to itself with another seed."""
     cards = ModelCard.of(bench.config.model)
@@ -146,15 +135,15 @@ def main() -> None:
     raw = times["FluxPipeline, bare"]
     for name, seconds in times.items():
         print(f"{name:24} {seconds * 1000:8.1f} ms {seconds / raw:7.3f} × bare")
+    whole = stored_bytes(bench.raw.transformer)
+    for engine in (bench.bf16, bench.fp4):
+        held = stored_bytes(engine._pipeline.transformer)
+        print(f"{engine.name}, transformer {'':8} {held / 2**20:6.2f} MiB {held / whole:7.3f} × bare")
     for engine in (bench.bf16, bench.fp4):
         picture = times[f"{engine.name}, prompt cached"]
         for how, seconds in bench.switches(engine).items():
             took, share = f"{seconds * 1000:8.1f} ms", f"{seconds / picture:7.1%}"
             print(f"{engine.name}, LoRAs {how:12} {took} {share} of a picture")
-    whole = stored_bytes(bench.raw.transformer)
-    for engine in (bench.bf16, bench.fp4):
-        held = stored_bytes(engine._pipeline.transformer)
-        print(f"{engine.name}, transformer {'':8} {held / 2**20:6.2f} MiB {held / whole:7.3f} × bare")
     fp4, seeds = pixel_distance(bench)
     print(f"FP4 to BF16: {fp4:.1f} of 255 levels on average; another seed: {seeds:.1f}")
 

@@ -92,7 +92,7 @@ def test_fp4_and_two_loras_are_chosen_on_the_page(studio: Studio, page: Page) ->
     expect(page.locator(READY)).to_be_visible()
     page.get_by_label("Prompt").fill("a midnight outlined star on blue")
     page.get_by_label("Seed", exact=True).fill("78")
-    page.get_by_text("4-bit weights, less memory").click()
+    page.get_by_text("4 bits, less memory").click()
     page.locator("#add-lora").click()
     for slug, weight in (("night", "0.8"), ("outline", "-0.3")):
         page.locator(f"[data-pick={slug}]").click()

@@ -54,10 +54,10 @@ def test_each_device_has_a_block_and_each_engine_a_line() -> None:
         "  driver   580.95.05",
         "  memory   8.0 GiB, 5.0 GiB free",
     ]
-    assert "  fp4      no: The model needs 20.5 GiB" in rtx_4060
+    assert "  fp4      no: The model needs 20.6 GiB" in rtx_4060
     assert "requirements-fp4.txt" in rtx_4060
     assert "  bf16     no: The model needs 36.4 GiB" in rtx_4060
-    assert "  fp4      torchao NVFP4 weight-only, needs 20.5 GiB" in mi300x
+    assert "  fp4      torchao NVFP4 weight-only, needs 20.6 GiB" in mi300x
     assert "  bf16     diffusers BF16, needs 36.4 GiB" in cpu
     assert "compute" not in cpu
 
