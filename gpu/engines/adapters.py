@@ -2,18 +2,19 @@
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from diffusers import FluxPipeline
 from diffusers.utils import set_weights_and_activate_adapters
 from diffusers.utils.peft_utils import delete_adapter_layers
+from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 
 from gpu.engines import lora_weights
 from gpu.engines.errors import LoraFailed
-from gpu.engines.lora_weights import LoraWeights
+from gpu.engines.lora_weights import LoraWeights, Shape
 from gpu.engines.spec import EngineConfig, LoraRef
 
 # (sha256, weight) of each LoRA that is on, sorted: the same LoRAs in another order draw the same bytes.
@@ -49,7 +50,7 @@ class PeftAdapters:
 
     Merging and unmerging five times changed 19 % of the BF16 weights of one layer of a tiny FLUX.
     At most ``config.adapters`` stay, of at most ``config.adapter_bytes`` together; those of the job in
-    hand stay in any case.
+    hand stay in any case. ``transformer_shapes``: of a transformer whose layers cannot be asked.
     """
 
     def __init__(
@@ -57,11 +58,13 @@ class PeftAdapters:
         pipeline: FluxPipeline,
         config: EngineConfig,
         components: tuple[str, ...] = ("transformer", "text_encoder"),
+        transformer_shapes: Mapping[str, Shape] | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._models: dict[str, Any] = {name: getattr(pipeline, name) for name in components}
+        self._inject = {"transformer": self._into_transformer, "text_encoder": self._into_text_encoder}
         # Asked once, of the model as it came: adapters change the names of its layers.
-        self._transformer_shapes = lora_weights.linear_shapes(pipeline.transformer)
+        self._transformer_shapes = transformer_shapes or lora_weights.linear_shapes(pipeline.transformer)
         self._text_shapes = lora_weights.linear_shapes(pipeline.text_encoder)
         self._limits = config
         self._resident: OrderedDict[str, _Resident] = OrderedDict()
@@ -106,27 +109,45 @@ class PeftAdapters:
         for component, model in self._models.items():
             layers = getattr(weights, component)
             if layers:
-                self._inject(component, _name(lora.sha256), weights)
+                self._inject[component](_name(lora.sha256), weights)
             if (found := _layers_with(model, _name(lora.sha256))) != set(layers):
                 raise LoraFailed(
                     f"{lora.name} has {len(layers)} layers for the {component.replace('_', ' ')}, "
                     f"and {len(found)} of it took one. It was made for another model."
                 )
 
-    def _inject(self, component: str, adapter: str, weights: LoraWeights) -> None:
-        load = getattr(FluxPipeline, f"load_lora_into_{component}")
+    def _into_transformer(self, adapter: str, weights: LoraWeights) -> None:
         with warnings.catch_warnings():
             # Several adapters are what we want.
             warnings.filterwarnings("ignore", "Already found a `peft_config`")
             # To peft 0.21.2 "proj_out" is also each "single_transformer_blocks.#.proj_out". It goes by the
             # file all the same; ``_load`` looks.
             warnings.filterwarnings("ignore", "While injecting the PEFT adapters, an inconsistency")
-            load(
+            # Through the pipeline, which takes offloading off meanwhile.
+            self._pipeline.load_lora_into_transformer(
                 weights.state_dict(),
                 network_alphas=None,
-                **{component: self._models[component]},
+                transformer=self._models["transformer"],
                 adapter_name=adapter,
                 _pipeline=self._pipeline,
+            )
+
+    def _into_text_encoder(self, adapter: str, weights: LoraWeights) -> None:
+        """By transformers itself: diffusers 0.42.1 fails where no attention layer is among the layers."""
+        ranks = {layer: a.shape[0] for layer, (a, _) in weights.text_encoder.items()}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")
+            self._models["text_encoder"].load_adapter(
+                adapter_name=adapter,
+                # As alpha equals the rank in every layer, nothing is scaled.
+                peft_config=LoraConfig(
+                    target_modules=list(ranks), rank_pattern=ranks, alpha_pattern=ranks, inference_mode=True
+                ),
+                adapter_state_dict={
+                    f"{layer}.lora_{letter}.weight": tensor
+                    for layer, pair in weights.text_encoder.items()
+                    for letter, tensor in zip("AB", pair, strict=True)
+                },
             )
 
     def _activate(self, wanted: Active) -> None:

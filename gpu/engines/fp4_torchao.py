@@ -53,11 +53,11 @@ class TorchaoEngine(FluxEngine):
 class TorchaoAdapters(PeftAdapters):
     """Adapters on torchao's tensors, to which peft 0.21.2 gives a layer of its own (``lora/torchao.py``)."""
 
-    def _inject(self, component: str, adapter: str, weights: LoraWeights) -> None:
+    def _into_transformer(self, adapter: str, weights: LoraWeights) -> None:
         with warnings.catch_warnings():
             # "... merge() will raise an error": it may, nothing is ever merged.
             warnings.filterwarnings("ignore", "TorchaoLoraLinear was instantiated without")
-            super()._inject(component, adapter, weights)
+            super()._into_transformer(adapter, weights)
 
 
 def quantise(transformer: nn.Module, device: torch.device) -> None:

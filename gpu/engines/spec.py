@@ -67,7 +67,7 @@ class EngineConfig:
     nunchaku_transformer: str = (
         "nunchaku-tech/nunchaku-flux.1-schnell/svdq-{precision}_r32-flux.1-schnell.safetensors"
     )
-    nunchaku_t5: str = "nunchaku-tech/nunchaku-t5/awq-int4-flux.1-t5xxl.safetensors"
+    nunchaku_t5: str = "mit-han-lab/nunchaku-t5/awq-int4-flux.1-t5xxl.safetensors"
 
 
 OnStep = Callable[[int], None]

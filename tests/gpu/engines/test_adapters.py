@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers.hooks.group_offloading import _is_group_offload_enabled
 from django.conf import settings
 from safetensors.torch import save_file
 
 from gpu.engines import EngineConfig, ImageSpec, LoraFailed, LoraRef, backends, lora_weights
 from gpu.engines.adapters import PeftAdapters
 from gpu.engines.bf16 import Bf16Engine
+from gpu.engines.fp4_torchao import TorchaoEngine
 from tests.gpu.engines.conftest import CONFIG, draw, lora, new_engine, random_lora, ref, spec
 
 TARGETS = ("attn.to_q", "attn.to_k", "attn.to_v", "attn.to_out.0", "proj_mlp", "proj_out", "ff.net.2", "norm")
@@ -144,11 +146,11 @@ def test_the_loras_of_one_job_are_all_there_even_over_the_limit(library: list[Lo
     assert draw(few, asked) == draw(many, asked)
 
 
-def text_lora(path: Path, weight: float = 1.0) -> LoraRef:
-    """A LoRA on two layers of CLIP, of different ranks."""
+def text_lora(path: Path, weight: float = 1.0, layers: tuple[str, ...] = ("q_proj", "fc1")) -> LoraRef:
+    """A LoRA on three layers of CLIP, of different ranks."""
     text_encoder = new_text_encoder()
     shapes = lora_weights.linear_shapes(text_encoder)
-    names = [name for name in shapes if name.endswith(("q_proj", "fc1"))]
+    names = [name for name in shapes if name.endswith(layers)]
     tensors = {}
     for rank, name in enumerate(names[:3], start=2):
         out, width = shapes[name]
@@ -164,14 +166,17 @@ def new_text_encoder() -> torch.nn.Module:
     return encoder
 
 
-def test_a_lora_of_the_text_encoder_is_its_sum_and_leaves_with_its_job(tmp_path: Path) -> None:
-    engine, chosen = float32_engine(), text_lora(tmp_path / "text.safetensors", 0.5)
+@pytest.mark.parametrize("layers", [("q_proj", "fc1"), ("fc1",), ("out_proj",)])
+def test_a_lora_of_the_text_encoder_is_its_sum_and_leaves_with_its_job(
+    tmp_path: Path, layers: tuple[str, ...]
+) -> None:
+    engine, chosen = float32_engine(), text_lora(tmp_path / "text.safetensors", 0.5, layers)
     plain = draw(engine, spec())
     changed = copy.deepcopy(engine._pipeline.text_encoder)
-    layers = dict(changed.named_modules())
+    modules = dict(changed.named_modules())
     with torch.no_grad():
         for name, (a, b) in lora_weights.read(chosen).text_encoder.items():
-            layers[name].weight += 0.5 * (b @ a)
+            modules[name].weight += 0.5 * (b @ a)
     with_lora = engine.generate(spec("a big yellow star on a blue background", chosen), lambda step: None)
     pooled = [prompt.pooled for prompt in engine._prompts.values()]
     engine._pipeline.text_encoder, mine = changed, engine._pipeline.text_encoder
@@ -211,3 +216,22 @@ def test_another_process_draws_the_same_bytes(tmp_path: Path) -> None:
         for _ in range(2)
     }
     assert len(hashes) == 1
+
+
+@pytest.mark.parametrize("offloaded", [("text_encoder_2",), ("transformer", "text_encoder_2")])
+def test_weights_that_stay_in_host_memory_draw_the_same_bytes_with_loras_too(
+    bf16: Bf16Engine, offloaded: tuple[str, ...]
+) -> None:
+    """The hooks that bring layers to the device really run here, from the CPU to the CPU."""
+    engine = Bf16Engine(CONFIG, backends.Plan("diffusers", "bf16", 0, offloaded=offloaded))
+    with_loras = spec("a midnight star", lora("night", 0.8), lora("outline", -0.3))
+    for asked in (spec(), with_loras, spec()):
+        assert draw(engine, asked) == draw(bf16, asked)
+    assert _is_group_offload_enabled(getattr(engine._pipeline, offloaded[0]))
+    assert not _is_group_offload_enabled(engine._pipeline.vae)
+
+
+def test_the_4_bit_engine_with_t5_in_host_memory_draws_the_same_bytes(fp4: TorchaoEngine) -> None:
+    plan = backends.Plan("torchao", "nvfp4 weight-only", 0, offloaded=("text_encoder_2",))
+    engine = TorchaoEngine(CONFIG, plan)
+    assert draw(engine, spec("a star", lora("night"))) == draw(fp4, spec("a star", lora("night")))
