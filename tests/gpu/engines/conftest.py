@@ -9,12 +9,16 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import FluxPipeline, FluxTransformer2DModel
 from django.conf import settings
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from gpu import devices, engines
 from gpu.engines import Engine, EngineConfig, ImageSpec, LoraRef
+from gpu.engines.lora_weights import linear_shapes
 from gpu.model_card import ModelCard
+from tests.gpu.engines.lora_files import Shapes, Tensors
 
 LORAS = Path(settings.BASE_DIR) / "demo" / "loras"
 CONFIG = EngineConfig(settings.FLUXSITE_MODEL, ModelCard.of(settings.FLUXSITE_MODEL).max_sequence_length)
@@ -40,6 +44,33 @@ def engine(request: pytest.FixtureRequest) -> Engine:
     """What holds of one engine holds of the other."""
     chosen: Engine = request.getfixturevalue(request.param)
     return chosen
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Any:
+    return FluxPipeline.from_pretrained(settings.FLUXSITE_MODEL, dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def tiny(pipeline: Any) -> Shapes:
+    """The linear layers of the demo model."""
+    return linear_shapes(pipeline.transformer), linear_shapes(pipeline.text_encoder)
+
+
+@pytest.fixture(scope="module")
+def real() -> Shapes:
+    """The linear layers of FLUX.1-schnell, of which no weight is made."""
+    with torch.device("meta"):
+        transformer = FluxTransformer2DModel(num_layers=19, num_single_layers=38, guidance_embeds=False)
+        clip = CLIPTextModel(CLIPTextConfig(hidden_size=768, intermediate_size=3072, num_hidden_layers=12))
+    return linear_shapes(transformer), linear_shapes(clip)
+
+
+@pytest.fixture(scope="module")
+def night() -> Tensors:
+    """A LoRA of the demo model, in diffusers' layout."""
+    tensors: Tensors = load_file(Path(settings.BASE_DIR) / "demo" / "loras" / "night.safetensors")
+    return tensors
 
 
 def ref(path: Path, weight: float, name: str = "Test") -> LoraRef:
