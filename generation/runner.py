@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import UUID
 
 from django.conf import settings
@@ -19,7 +19,7 @@ from django.db import DatabaseError, close_old_connections
 
 from generation import broker, pictures
 from generation.models import Job, JobLora
-from gpu import devices, engines
+from gpu import devices, engines, slots
 from gpu.engines import (
     Cancelled,
     DeviceFailed,
@@ -37,6 +37,7 @@ from gpu.models import Worker
 log = logging.getLogger(__name__)
 
 _process: "WorkerProcess | None" = None
+_slot: "IO[str] | None" = None
 
 
 class WorkerProcess:
@@ -208,7 +209,8 @@ def _unread(words: str) -> str:
 
 def start_worker(engine: str) -> None:
     """Make this process the worker of its slot; called once, in the worker that django-q2 has just forked."""
-    global _process
+    global _process, _slot
+    _slot = slots.take(settings.VAR_DIR / "slots", settings.FLUXSITE_DEVICE, engine)
     _process = WorkerProcess(engine)
     threading.Thread(target=_process.beat_for_ever, daemon=True, name="heartbeat").start()
     broker.worker_state.value = broker.IDLE

@@ -40,6 +40,13 @@ class Device:
         major, minor = self.capability or (0, 0)
         return 10 * major + minor
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """With these variables, set before it starts, a process sees this device and no other."""
+        if self.vendor == "amd":
+            return {"ROCR_VISIBLE_DEVICES": self.id}
+        return {"CUDA_VISIBLE_DEVICES": self.id if self.vendor == "nvidia" else ""}
+
 
 def all_devices() -> list[Device]:
     """Every GPU, then the CPU. Memory is what was free a moment ago."""

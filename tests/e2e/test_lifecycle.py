@@ -73,6 +73,29 @@ def test_a_worker_killed_while_idle_does_not_stop_the_queue(start: Start) -> Non
     assert api.draw("a red circle", width=64, height=64)
 
 
+def test_workers_run_apart_from_the_pages_on_the_devices_they_are_told(start: Start) -> None:
+    studio = start("--port", "18600", "--fp4", "cpu", **ADMIN)
+    api = Api(studio, studio.token("alice"))
+    assert api.draw("a red circle", width=64, height=64, engine="fp4")
+    pk = api.submit("a red circle", width=64, height=64, engine="bf16")["id"]
+    assert api.job(pk)["state"] == "queued"
+    command = [str(ROOT / ".venv/bin/python"), str(ROOT / "manage.py"), "workers", "--bf16", "cpu"]
+    with subprocess.Popen(command, env=studio.environment, stdout=subprocess.PIPE, text=True) as workers:
+        assert api.finished(pk)["state"] == "succeeded"
+        workers.send_signal(signal.SIGTERM)
+        said, _ = workers.communicate(timeout=30)
+    assert (workers.returncode, "bf16 on" in said, said.endswith("Stopped.\n")) == (0, True, True)
+
+
+def test_a_device_that_is_not_there_is_named_before_anything_starts(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [str(ROOT / ".venv/bin/python"), str(ROOT / "manage.py"), "workers", "--fp4", "7"],
+        env={**os.environ, "FLUXSITE_DATA_DIR": str(tmp_path)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "There is no device 7. There are:" in done.stderr
+
+
 def test_a_taken_port_is_left_alone_and_the_next_one_used(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 18700)):
         studio = start("--port", "18700", **ADMIN)

@@ -3,7 +3,6 @@
 import socket
 import sys
 from argparse import ArgumentParser
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -12,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from accounts import setup
 from fluxsite.listen import listen
-from gpu.engines import ENGINES
+from fluxsite.management.commands.workers import add_slot_arguments, cluster, slots_from
 from gpu.model_card import ModelCard
 from gpu.supervisor import Child, Supervisor
 from loras.library import add_demo_loras
@@ -25,11 +24,13 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+        add_slot_arguments(parser)
         parser.add_argument(
             "--port", type=int, default=8000, help="port, or the next free one (default 8000)"
         )
 
     def handle(self, *args: Any, host: str, port: int, **options: Any) -> None:
+        taken = slots_from(options)
         self._make_administrator()
         if ModelCard.of(settings.FLUXSITE_MODEL).demo:
             add_demo_loras()
@@ -38,7 +39,7 @@ class Command(BaseCommand):
         except (OSError, OverflowError) as error:
             raise CommandError(f"Cannot listen on {host}:{port}: {error}") from error
         self._announce(listener, port)
-        Supervisor([_web(listener, host), *(_cluster(engine) for engine in ENGINES)]).run()
+        Supervisor([_web(listener, host), *(cluster(slot) for slot in taken)]).run()
         self.stdout.write("Stopped.")
 
     def _make_administrator(self) -> None:
@@ -86,10 +87,3 @@ def _names_of(host: str) -> set[str]:
     except OSError:
         addresses = set()
     return {name, *addresses}
-
-
-def _cluster(engine: str) -> Child:
-    """A django-q2 cluster of one worker. Without a GPU the engines share the CPU."""
-    manage = Path(settings.BASE_DIR) / "manage.py"
-    environment = {"Q_CLUSTER_NAME": engine, "FLUXSITE_DEVICE": "cpu"}
-    return Child(f"{engine} worker", [sys.executable, str(manage), "qcluster"], environment)

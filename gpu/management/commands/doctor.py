@@ -63,7 +63,7 @@ class Command(BaseCommand):
         with subprocess.Popen(
             [sys.executable, "-m", "gpu.engines.examination"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=settings.BASE_DIR,
-            env={**os.environ, **_binding(device)},
+            env={**os.environ, **device.environment},
         ) as process:  # fmt: skip
             assert process.stdin
             assert process.stdout
@@ -109,10 +109,3 @@ class Command(BaseCommand):
             self.stdout.write(
                 f"\nFP4 and BF16 differ by {sum(mean) / len(mean):.1f} of 255 levels on average."
             )
-
-
-def _binding(device: devices.Device) -> dict[str, str]:
-    """The environment in which a process sees this device and no other."""
-    if device.vendor == "amd":
-        return {"ROCR_VISIBLE_DEVICES": device.id}
-    return {"CUDA_VISIBLE_DEVICES": device.id if device.vendor == "nvidia" else ""}
