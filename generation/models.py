@@ -23,6 +23,10 @@ def _side(field: str) -> models.Q:
     return models.Q(**bounds) & models.Q(Exact(models.F(field) % limits.SIDE_STEP, 0))
 
 
+class MissingLora(Exception):
+    """A job cannot be asked for again: a LoRA of it is gone. The text is a sentence for the owner."""
+
+
 class Job(models.Model):
     """What somebody asked for, what became of it, and the worker that has it. One job makes 1–4 pictures."""
 
@@ -40,6 +44,7 @@ class Job(models.Model):
         DRAWING = "drawing"
         SAVING = "saving"
 
+    ASKED = ("prompt", "width", "height", "count", "seed", "steps", "engine")
     FINAL = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
@@ -55,8 +60,14 @@ class Job(models.Model):
     engine = models.CharField(max_length=20)
     loras = models.ManyToManyField(Lora, through="JobLora", related_name="jobs")
 
+    parent = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries",
+        help_text="the job that this one asks for again",
+    )  # fmt: skip
+
     # Where it is in the queue and who has it. ``attempt`` is the fence: it grows with every claim.
     state = models.CharField(max_length=20, choices=State, default=State.QUEUED)
+    priority = models.SmallIntegerField(default=0, help_text="a higher one is drawn before all lower ones")
     attempt = models.PositiveSmallIntegerField(default=0)
     worker = models.ForeignKey(Worker, null=True, blank=True, on_delete=models.SET_NULL, related_name="jobs")
     lease_until = models.DateTimeField(null=True, blank=True)
@@ -149,6 +160,19 @@ class Job(models.Model):
             return True
         running = mine.filter(state=Job.State.RUNNING)
         return bool(running.update(cancel_requested_at=Now()))
+
+    def retry(self) -> "Job":
+        """Ask for the same again, the seed too, as a new job.
+
+        Raises MissingLora when a LoRA has left the library: the same could not be drawn.
+        """
+        chosen = list(self.job_loras.select_related("lora"))
+        for one in chosen:
+            if one.lora is None:
+                raise MissingLora(f"{one.name} is no longer in the library.")
+        loras = [(one.lora, one.weight) for one in chosen if one.lora]
+        asked = {name: getattr(self, name) for name in self.ASKED}
+        return Job.submit(self.owner, loras=loras, parent=self, **asked)
 
     @property
     def is_over(self) -> bool:

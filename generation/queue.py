@@ -39,7 +39,9 @@ class JobQuerySet(models.QuerySet["Job"]):
         return self.filter(Q(state="queued") | silent, engine=engine)
 
     def claim(self, engine: str, worker: "Worker") -> "Job | None":
-        """Give the oldest eligible job to ``worker`` until its lease runs out; None if there is none.
+        """Give the next eligible job to ``worker`` until its lease runs out; None if there is none.
+
+        Next is the oldest of the highest priority.
 
         Jobs that used up their attempts fail here instead (they killed their workers).
         """
@@ -47,7 +49,7 @@ class JobQuerySet(models.QuerySet["Job"]):
             self._fail_used_up(engine)
             # Many workers may look at once: PostgreSQL skips the rows others hold; on SQLite the
             # transaction is IMMEDIATE, so they look one after the other.
-            waiting = self.eligible(engine).order_by("id")
+            waiting = self.eligible(engine).order_by("-priority", "id")
             job = waiting.select_for_update(skip_locked=True, of=("self",)).first()
             if job is None:
                 return None

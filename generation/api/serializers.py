@@ -41,8 +41,8 @@ class JobSerializer(serializers.ModelSerializer[Job]):
         model = Job
         fields = (
             "id", "state", "progress", "error", "notice", "prompt", "width", "height", "count", "seed",
-            "steps", "engine", "loras", "images", "attempt", "created_at", "started_at", "finished_at",
-            "urls",
+            "steps", "engine", "priority", "parent", "loras", "images", "attempt", "created_at",
+            "started_at", "finished_at", "urls",
         )  # fmt: skip
 
     def get_progress(self, job: Job) -> dict[str, Any]:
@@ -63,5 +63,6 @@ class JobSerializer(serializers.ModelSerializer[Job]):
         return {
             "self": absolute(reverse("api:job-detail", args=[job.pk])),
             "cancel": absolute(reverse("api:job-cancel", args=[job.pk])),
+            "retry": absolute(reverse("api:job-retry", args=[job.pk])),
             "page": absolute(job.get_absolute_url()),
         }

@@ -6,6 +6,7 @@ from django.db.models import QuerySet
 from django.http import HttpResponseBase
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -13,7 +14,7 @@ from accounts.models import User
 from generation import media
 from generation.api.serializers import ImageSerializer, JobSerializer
 from generation.job_request import JobRequest
-from generation.models import Image, Job
+from generation.models import Image, Job, MissingLora
 
 
 class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Job]):
@@ -27,9 +28,19 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
     def create(self, request: Request) -> Response:
         asked = JobRequest(data=request.data, context={"owner": request.user})
         asked.is_valid(raise_exception=True)
-        job = Job.submit(cast(User, request.user), **asked.validated_data)
+        return self._created(Job.submit(cast(User, request.user), **asked.validated_data))
+
+    def _created(self, job: Job) -> Response:
         answer = self.get_serializer(self.get_queryset().get(pk=job.pk)).data
         return Response(answer, status=status.HTTP_201_CREATED, headers={"Location": answer["urls"]["self"]})
+
+    @action(detail=True, methods=["post"])
+    def retry(self, request: Request, pk: str) -> Response:
+        """Ask for the same again, the seed too. 201 with the new job; 400 when a LoRA of it is gone."""
+        try:
+            return self._created(self.get_object().retry())
+        except MissingLora as error:
+            raise ValidationError({"loras": str(error)}) from error
 
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, pk: str) -> Response:

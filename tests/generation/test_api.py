@@ -4,10 +4,12 @@ import json
 from typing import Any
 
 import pytest
+from django.urls import reverse
 from rest_framework.test import APIClient
 
 from accounts.models import ApiToken, User
 from generation.models import Job
+from loras import library
 from loras.models import Lora
 from tests.conftest import asked, client_of, submit
 
@@ -229,3 +231,32 @@ def test_the_list_is_newest_first_and_goes_on_by_cursor(alice: User) -> None:
     second = client.get(first["next"]).json()
     assert [job["id"] for job in first["results"] + second["results"]] == jobs[::-1]
     assert second["next"] is None
+
+
+def test_a_job_is_asked_for_again_with_everything_it_had(alice: User) -> None:
+    loras = library.add_demo_loras()
+    job = submit(alice, seed=5, count=2, loras=[(loras[1], 0.5), (loras[0], -0.25)])
+    response = client_of(alice).post(reverse("api:job-retry", args=[job.pk]))
+    again = response.json()
+    assert response.status_code == 201
+    assert again["id"] != str(job.pk)
+    assert (again["parent"], again["seed"], again["count"]) == (str(job.pk), 5, 2)
+    assert [(one["slug"], one["weight"]) for one in again["loras"]] == [
+        (loras[1].slug, 0.5),
+        (loras[0].slug, -0.25),
+    ]
+
+
+def test_a_job_whose_lora_is_gone_is_not_asked_for_again(alice: User) -> None:
+    loras = library.add_demo_loras()
+    job = submit(alice, loras=[(loras[0], 1.0)])
+    Lora.objects.all().delete()
+    response = client_of(alice).post(reverse("api:job-retry", args=[job.pk]))
+    assert response.status_code == 400
+    assert reason(response, "loras") == f"{loras[0].name} is no longer in the library."
+
+
+def test_another_persons_job_is_not_asked_for_again(alice: User, charlie: User) -> None:
+    job = submit(alice)
+    assert client_of(charlie).post(reverse("api:job-retry", args=[job.pk])).status_code == 404
+    assert Job.objects.count() == 1

@@ -131,3 +131,10 @@ def test_the_heartbeat_goes_on_while_a_cancel_is_on_its_way(alice: User, worker:
     job.cancel()
     assert Job.objects.keep(job.pk, job.attempt)
     assert Job.objects.finish(job.pk, job.attempt, "cancelled")
+
+
+def test_a_higher_priority_goes_first_then_the_older(alice: User, worker: Worker) -> None:
+    first, second, urgent = submit(alice), submit(alice), submit(alice)
+    Job.objects.filter(pk=urgent.pk).update(priority=1)
+    order = [Job.objects.claim("bf16", worker) for _ in range(3)]
+    assert [job.pk if job else None for job in order] == [urgent.pk, first.pk, second.pk]
