@@ -17,7 +17,7 @@ from diffusers import FluxPipeline
 from gpu.engines import device_errors
 from gpu.engines.adapters import Active, Loras, PeftAdapters
 from gpu.engines.backends import Plan
-from gpu.engines.errors import InvalidOutput, InvalidSize, ModelFailed, OutOfMemory
+from gpu.engines.errors import DeviceFailed, InvalidOutput, InvalidSize, ModelFailed, OutOfMemory
 from gpu.engines.spec import Drawn, EngineConfig, ImageSpec, OnStep
 
 if TYPE_CHECKING:
@@ -94,6 +94,8 @@ class FluxEngine:
             raise ModelFailed(f"The model {self.config.model} could not be loaded: {error}") from error
         except (RuntimeError, MemoryError) as error:
             failure = device_errors.told(error) or error
+            if isinstance(failure, DeviceFailed):
+                raise failure from error
             raise ModelFailed(f"The model {self.config.model} could not be loaded: {failure}") from error
         pipeline.set_progress_bar_config(disable=True)
         self._loras = self._new_loras(pipeline)

@@ -88,7 +88,7 @@ class Engine(Protocol):
         """Whether the model is in memory."""
 
     def load(self) -> None:
-        """Bring the model into memory. Raises ModelFailed."""
+        """Bring the model into memory. Raises ModelFailed or DeviceFailed."""
 
     def batch_size(self, width: int, height: int) -> int:
         """How many pictures of this size are drawn faster together than one by one."""

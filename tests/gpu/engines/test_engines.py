@@ -272,6 +272,28 @@ def test_any_other_error_of_the_device_is_fatal(
     assert len(seen) == 1
 
 
+@pytest.mark.parametrize(
+    ("error", "becomes"),
+    [
+        (torch.AcceleratorError("CUDA error: no kernel image is available"), DeviceFailed),
+        (torch.OutOfMemoryError("CUDA out of memory."), ModelFailed),
+        (RuntimeError("size mismatch for x_embedder.weight"), ModelFailed),
+    ],
+)
+def test_what_goes_wrong_while_loading_is_told_apart(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch, error: Exception, becomes: type[Exception]
+) -> None:
+    new = new_engine(engine.name)
+
+    def failing() -> None:
+        raise error
+
+    monkeypatch.setattr(new, "_load_pipeline", failing)
+    with pytest.raises(becomes):
+        new.load()
+    assert not new.loaded
+
+
 def test_a_fault_of_the_program_stays_what_it_is(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     fails(engine, monkeypatch, RuntimeError("shapes cannot be multiplied"), lambda latents, vae: True)
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
