@@ -115,6 +115,20 @@ class FluxEngine:
         """Draw; where memory runs out, again one picture at a time and decoded in tiles."""
         _check_sides(spec)
         self.load()
+        if drawn := self._attempt(spec, on_step):
+            return drawn
+        smaller = [replace(spec, seeds=(seed,), vae_tiling=True) for seed in spec.seeds]
+        if smaller == [spec]:
+            raise self._too_large(spec)
+        parts = []
+        for one in smaller:
+            if (part := self._attempt(one, on_step)) is None:
+                raise self._too_large(spec)
+            parts.append(part)
+        return replace(parts[0], images=tuple(image for part in parts for image in part.images))
+
+    def _attempt(self, spec: ImageSpec, on_step: OnStep) -> Drawn | None:
+        """The pictures; None where memory ran out."""
         try:
             return self._draw(spec, on_step)
         except (RuntimeError, MemoryError) as error:
@@ -123,21 +137,7 @@ class FluxEngine:
                 raise failure or error from error
         # Out here the exception is gone, and with it the frames that held on to tensors.
         self._free()
-        smaller = replace(spec, vae_tiling=True)
-        if smaller == spec and len(spec.seeds) == 1:
-            raise self._too_large(spec)
-        parts = [self._last_try(replace(smaller, seeds=(seed,)), on_step) for seed in spec.seeds]
-        return replace(parts[0], images=tuple(image for part in parts for image in part.images))
-
-    def _last_try(self, spec: ImageSpec, on_step: OnStep) -> Drawn:
-        try:
-            return self._draw(spec, on_step)
-        except (RuntimeError, MemoryError) as error:
-            failure = device_errors.told(error)
-            if not isinstance(failure, OutOfMemory):
-                raise failure or error from error
-        self._free()
-        raise self._too_large(spec)
+        return None
 
     @staticmethod
     def _too_large(spec: ImageSpec) -> OutOfMemory:
