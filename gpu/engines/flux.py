@@ -4,6 +4,7 @@ Written against diffusers 0.42.1. A backend is a subclass that says how its pipe
 """
 
 import gc
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -44,7 +45,7 @@ class Prompt:
     unread: str
 
 
-class FluxEngine:
+class FluxEngine(ABC):
     """FLUX.1-schnell on one device, as a ``Plan`` says."""
 
     name: ClassVar[str]
@@ -62,9 +63,9 @@ class FluxEngine:
 
     # What a backend says ------------------------------------------------------------------------------
 
+    @abstractmethod
     def _load_pipeline(self) -> FluxPipeline:
         """The pipeline, every component where the plan wants it."""
-        raise NotImplementedError
 
     def _new_loras(self, pipeline: FluxPipeline) -> Loras:
         return PeftAdapters(pipeline, self.config)

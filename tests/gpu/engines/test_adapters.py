@@ -1,6 +1,7 @@
 """LoRAs in numbers: what they add is what their files say, and nothing of it stays behind."""
 
 import copy
+import hashlib
 import itertools
 import random
 import subprocess
@@ -200,22 +201,25 @@ def test_a_lora_of_which_a_layer_finds_no_place_is_refused_whole(
     assert draw(exact, spec()) == plain
 
 
-def test_another_process_draws_the_same_bytes(tmp_path: Path) -> None:
-    """G9: the recipe with two LoRAs, in two fresh processes and in this one."""
+def test_another_process_draws_the_same_bytes(bf16: Bf16Engine) -> None:
+    """G9: with two LoRAs in fresh processes and here; and without them, here after a job that had them."""
     script = (
         "import django; django.setup()\n"
         "import hashlib\n"
         "from tests.gpu.engines.conftest import draw, lora, new_engine, spec\n"
         "asked = spec('a midnight outlined star on blue', lora('night', 0.8), lora('outline', -0.3))\n"
-        "print(hashlib.sha256(draw(new_engine('bf16'), asked)).hexdigest())\n"
+        "engine = new_engine('bf16')\n"
+        "print(*(hashlib.sha256(draw(engine, one)).hexdigest() for one in (spec(), asked)))\n"
     )
     hashes = {
         subprocess.run(
             [sys.executable, "-c", script], cwd=settings.BASE_DIR, check=True, capture_output=True, text=True
-        ).stdout.split()[-1]
+        ).stdout.splitlines()[-1]
         for _ in range(2)
     }
-    assert len(hashes) == 1
+    with_loras = spec("a midnight outlined star on blue", lora("night", 0.8), lora("outline", -0.3))
+    here = [hashlib.sha256(draw(bf16, asked)).hexdigest() for asked in (with_loras, spec())]
+    assert hashes == {" ".join(reversed(here))}
 
 
 @pytest.mark.parametrize("offloaded", [("text_encoder_2",), ("transformer", "text_encoder_2")])
