@@ -1,12 +1,13 @@
 """The API's answers to what went wrong, in one shape: ``type`` and ``errors`` of ``code, detail, attr``."""
 
 from dataclasses import replace
+from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
 from drf_standardized_errors.formatter import ExceptionFormatter
 from drf_standardized_errors.handler import ExceptionHandler
-from drf_standardized_errors.types import Error
+from drf_standardized_errors.types import Error, ErrorResponse
 from rest_framework.exceptions import APIException
 
 
@@ -24,6 +25,10 @@ class ApiErrors(ExceptionHandler):
 
 class FieldErrors(ExceptionFormatter):
     """Names the field itself where the whole field is wrong: ``loras``, not ``loras.non_field_errors``."""
+
+    def format_error_response(self, error_response: ErrorResponse) -> Any:
+        """With the numbers of what was too much, for programs: ``limit, used, asked``."""
+        return super().format_error_response(error_response) | getattr(self.exc, "numbers", {})
 
     def get_errors(self) -> list[Error]:
         return [

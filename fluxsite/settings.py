@@ -203,26 +203,37 @@ FLUXSITE_LEASE_SECONDS = env.int("FLUXSITE_LEASE_SECONDS", default=60)
 # A job whose workers died this many times fails instead of killing the next one.
 FLUXSITE_MAX_ATTEMPTS = env.int("FLUXSITE_MAX_ATTEMPTS", default=3)
 
+# A step that takes so long, and ten times as long as steps usually do, hangs: its worker is killed.
+FLUXSITE_STUCK_SECONDS = env.float("FLUXSITE_STUCK_SECONDS", default=60)
+# Below so much free disk space, in MB of a million bytes, workers take no job: a picture may not fit.
+FLUXSITE_DISK_FLOOR_MB = env.int("FLUXSITE_DISK_FLOOR_MB", default=500)
+
 # The job table is the queue; django-q2 runs the workers. One cluster of one process per GPU slot.
 _day = 24 * 3600
-Q_CLUSTER: dict[str, Any] = {
-    "name": "fluxsite",
-    "orm": "default",
+_cluster: dict[str, Any] = {
     "workers": 1,
     "timeout": _day,
     "retry": _day + 60,
-    "save_limit": 100,
+    "recycle": 0,
+    # 0 keeps all of its log; any other number makes it read all keys at each task. Housekeeping prunes.
+    "save_limit": 0,
+}
+Q_CLUSTER: dict[str, Any] = {
+    **_cluster,
+    # Housekeeping: schedules, and the tasks that they start.
+    "name": "fluxsite",
+    "broker_class": "generation.broker.HousekeepingBroker",
+    "orm": "default",
+    "bulk": 1,
+    "poll": 1,
+    "catch_up": False,
     "ALT_CLUSTERS": {
         engine: {
+            **_cluster,
             "broker_class": "generation.broker.JobBroker",
-            "workers": 1,
             # One wake-up is under way at a time; a limit below the bulk size would block the pusher.
             "queue_limit": 8,
-            "recycle": 0,
-            "timeout": _day,
-            "retry": _day + 60,
             "scheduler": False,
-            "save_limit": 100,
         }
         for engine in ENGINES
     },

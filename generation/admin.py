@@ -1,8 +1,18 @@
+from typing import Any, TypeVar
+
 from django.contrib import admin, messages
 from django.db.models import F, QuerySet
 from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
+from django.urls import reverse
+from django.utils.html import format_html
 
+from generation import operations
 from generation.models import Image, Job, MissingLora
+from generation.quotas import TooMuch
+from gpu.models import Mode, Pool, Worker
+
+Row = TypeVar("Row", Worker, Pool)
 
 
 class ReadOnly:
@@ -41,7 +51,7 @@ class JobAdmin(ReadOnly, admin.ModelAdmin[Job]):
         for job in chosen:
             try:
                 job.retry()
-            except MissingLora as error:
+            except (MissingLora, TooMuch) as error:
                 self.message_user(request, f"{job.pk}: {error}", messages.ERROR)
 
     @admin.action(description="Raise priority", permissions=["operate"])
@@ -60,3 +70,73 @@ class ImageAdmin(ReadOnly, admin.ModelAdmin[Image]):
 
     def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
         return False
+
+
+class ModeAdmin(ReadOnly, admin.ModelAdmin[Row]):
+    """Pause, drain and resume, for workers and for whole engines."""
+
+    actions = ("pause", "drain", "resume")
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("gpu.change_worker")
+
+    @admin.action(description="Pause: take no new job, keep the model in memory", permissions=["operate"])
+    def pause(self, request: HttpRequest, chosen: QuerySet[Any]) -> None:
+        self._set(request, chosen, Mode.PAUSE)
+
+    @admin.action(description="Drain: take no new job, then give the memory back", permissions=["operate"])
+    def drain(self, request: HttpRequest, chosen: QuerySet[Any]) -> None:
+        self._set(request, chosen, Mode.DRAIN)
+
+    @admin.action(description="Resume", permissions=["operate"])
+    def resume(self, request: HttpRequest, chosen: QuerySet[Any]) -> None:
+        self._set(request, chosen, Mode.RUN)
+
+    @staticmethod
+    def _set(request: HttpRequest, chosen: QuerySet[Any], mode: Mode) -> None:
+        for target in chosen:
+            operations.set_mode(target, mode, by=request.user.get_username())
+
+
+@admin.register(Worker)
+class WorkerAdmin(ModeAdmin[Worker]):
+    list_display = (
+        "__str__", "device_name", "state", "mode", "job", "model", "memory", "heartbeat", "note",
+    )  # fmt: skip
+    list_filter = ("engine", "state", "mode", "host")
+    change_list_template = "admin/live_change_list.html"
+
+    @admin.display(description="current job")
+    def job(self, worker: Worker) -> str:
+        job = Job.objects.filter(worker=worker, state=Job.State.RUNNING).first()
+        if job is None:
+            return "–"
+        return format_html(
+            '<a href="{}">{}, step {} of {}</a>',
+            reverse("admin:generation_job_change", args=[job.pk]), job.owner, job.step, job.steps,
+        )  # fmt: skip
+
+    @admin.display(description="memory")
+    def memory(self, worker: Worker) -> str:
+        model, loras, total = (
+            filesizeformat(size) for size in (worker.memory_model, worker.memory_loras, worker.memory_total)
+        )
+        return f"model {model}, LoRAs {loras} of {total}"
+
+
+@admin.register(Pool)
+class PoolAdmin(ModeAdmin[Pool]):
+    """Engines: how many jobs may wait, and whether they are drawn."""
+
+    list_display = ("engine", "mode", "note", "waiting", "queue_limit")
+    list_editable = ("queue_limit",)
+    readonly_fields = ("engine", "mode", "note")
+
+    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return bool(request.user.has_perm("gpu.change_pool"))
+
+    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+    def waiting(self, pool: Pool) -> int:
+        return Job.objects.queued(pool.engine).count()

@@ -2,6 +2,7 @@ import os
 from typing import Any
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 
 class GenerationConfig(AppConfig):
@@ -10,19 +11,45 @@ class GenerationConfig(AppConfig):
     def ready(self) -> None:
         from django.conf import settings
 
+        post_migrate.connect(_schedule, sender=self)
         cluster = os.environ.get("Q_CLUSTER_NAME", "")
         if cluster in settings.Q_CLUSTER["ALT_CLUSTERS"]:
-            from django_q.signals import post_spawn
-
-            from gpu.process import die_with_parent
-
-            # If django-q2's main process or its sentinel is killed, their children would go on: a worker
-            # that holds the GPU and never hears of work again.
-            os.register_at_fork(after_in_child=die_with_parent)
-            post_spawn.connect(_worker_spawned, dispatch_uid="generation.start_worker")
+            _below_a_cluster(_start_worker)
+        elif cluster == settings.Q_CLUSTER["name"]:
+            _below_a_cluster(_start_housekeeping)
 
 
-def _worker_spawned(**kwargs: Any) -> None:
+def _below_a_cluster(on_spawn: Any) -> None:
+    """Tie the processes of the cluster that starts here together."""
+    from django_q.signals import post_spawn
+
+    from gpu.process import die_with_parent
+
+    # If django-q2's main process or its sentinel is killed, their children would go on: a worker
+    # that holds the GPU and never hears of work again.
+    os.register_at_fork(after_in_child=die_with_parent)
+    post_spawn.connect(on_spawn, weak=False, dispatch_uid="generation.spawned")
+
+
+def _start_worker(**kwargs: Any) -> None:
     from generation import runner
 
     runner.start_worker(os.environ["Q_CLUSTER_NAME"])
+
+
+def _start_housekeeping(**kwargs: Any) -> None:
+    from django_q.signals import post_execute_in_worker, pre_execute
+
+    from generation.watch import worker
+
+    pre_execute.connect(lambda **kwargs: worker.busy(), weak=False, dispatch_uid="generation.busy")
+    post_execute_in_worker.connect(
+        lambda **kwargs: worker.ready(), weak=False, dispatch_uid="generation.ready"
+    )
+    worker.started()
+
+
+def _schedule(**kwargs: Any) -> None:
+    from generation import housekeeping
+
+    housekeeping.schedule()

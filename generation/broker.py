@@ -1,42 +1,51 @@
-"""How django-q2 learns that there is work: a broker that holds nothing.
+"""How django-q2 learns that there is work: brokers that let it hold nothing.
 
 django-q2's pusher process asks a broker for tasks and passes them to the worker process. Any task that
-it takes early is a job that no other GPU can have and that dies with the cluster. So this broker hands
-out one *wake-up* at a time, and only while its own worker is idle and a job is eligible; the worker then
+it takes early is a job that no other GPU can have and that dies with the cluster. So ``JobBroker`` hands
+out one *wake-up* at a time, and only while its own worker is idle and a job waits; the worker then
 claims a row itself (``generation.queue``). Submitting a job is its INSERT, and there is nothing else to lose.
+
+Both brokers also watch the worker of their cluster, which nothing else does: see ``generation.watch``.
 """
 
 import logging
-import os
+import multiprocessing
 import signal
+import socket
 import time
 import uuid
-from ctypes import c_int
-from multiprocessing.sharedctypes import RawValue
 
+from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection
 from django.utils import timezone
 from django_q.brokers import Broker
+from django_q.brokers.orm import ORM
 from django_q.signing import SignedPackage
 
 from generation.models import Job
+from generation.wake_up import WakeUps
+from generation.watch import worker
+from gpu.models import Mode, Worker
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.01
 # How long to trust that nothing changed: leases run out without a write to the database.
 RECHECK_SECONDS = 0.5
 # ``dequeue`` returns at least this often, so that the pusher sees that it is told to stop.
 RETURN_SECONDS = 0.25
-# A worker that was killed while idle leaves django-q2's queue locked for ever (its issue 23): nobody
-# answers a wake-up again. A healthy worker answers in milliseconds.
-UNANSWERED_SECONDS = 3.0
+# How often a busy worker is looked at: what comes next waits for this at most.
+GLANCE_SECONDS = 0.005
 TASK = "generation.runner.run_next_job"
 
-BUSY, IDLE, WOKEN = 0, 1, 2
-# What the cluster's one worker does, in memory that sentinel, pusher and worker share: it is made when
-# this module is imported, before the sentinel forks them.
-worker_state = RawValue(c_int, BUSY)
+
+def ignore_sigterm() -> None:
+    """In django-q2's sentinel, before it forks the others: they all ignore it then.
+
+    A SIGTERM to the whole process group would else end the worker in the middle of a picture, and the
+    main process would wait for it for ever. Main, told alone or with the group, stops the others in order.
+    """
+    if multiprocessing.parent_process():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class JobBroker(Broker):  # type: ignore[misc]
@@ -44,58 +53,58 @@ class JobBroker(Broker):  # type: ignore[misc]
 
     def __init__(self, list_key: str | None = None) -> None:
         super().__init__(list_key)
-        self.seen_version = -1
+        ignore_sigterm()
+        self.wake_ups = WakeUps()
         self.checked_at = 0.0
-        self.woken_at = time.monotonic()
+        self.slot = (socket.gethostname(), settings.FLUXSITE_DEVICE, self.list_key)
 
     def dequeue(self) -> list[tuple[str, str]] | None:
         """One wake-up, or None after a quarter of a second without any."""
         until = time.monotonic() + RETURN_SECONDS
-        while time.monotonic() < until:
-            if worker_state.value == IDLE and self._work_waits():
-                worker_state.value = WOKEN
-                self.woken_at = time.monotonic()
+        look = False
+        while (left := until - time.monotonic()) > 0:
+            worker.watch()
+            if not worker.is_ready():
+                # Whatever came while the worker was busy is found as soon as it is not.
+                look = True
+                time.sleep(GLANCE_SECONDS)
+            elif (look or self._is_due()) and self._work_waits():
+                worker.woken()
                 return [("", self._wake_up())]
-            if worker_state.value == WOKEN and time.monotonic() - self.woken_at > UNANSWERED_SECONDS:
-                self._end_cluster()
-            time.sleep(POLL_SECONDS)
+            else:
+                look = self._something_written(left)
+        # What was heard and not yet looked at is not forgotten.
+        self.checked_at = 0.0 if look else self.checked_at
         return None
 
-    @staticmethod
-    def _end_cluster() -> None:
-        """Kill the sentinel: its children die with it, and the supervisor starts the cluster anew."""
-        log.critical("The worker does not answer; its cluster is ended and starts again")
-        os.kill(os.getppid(), signal.SIGKILL)
+    def _is_due(self) -> bool:
+        return time.monotonic() - self.checked_at > RECHECK_SECONDS
+
+    def _something_written(self, seconds: float) -> bool:
+        try:
+            return self.wake_ups.wait(seconds)
+        except DatabaseError:
+            return self._database_is_away()
 
     def _work_waits(self) -> bool:
+        """Whether the worker has something to do: a job, or to give its memory back."""
+        self.checked_at = time.monotonic()
         try:
-            if not self._something_changed():
-                return False
-            return Job.objects.eligible(self.list_key).exists()
+            wanted = Worker.wanted(*self.slot)
+            if wanted == Mode.RUN:
+                return Job.objects.work_for(self.list_key)
+            return wanted == Mode.DRAIN and worker.has_model()
         except DatabaseError:
-            # An exception out of ``dequeue`` would stop the pusher for ten seconds and end it.
-            log.exception("The queue cannot be read; trying again")
-            close_old_connections()
-            time.sleep(RECHECK_SECONDS)
-            return False
+            return self._database_is_away()
 
-    def _something_changed(self) -> bool:
-        """Whether it is worth asking the job table: somebody wrote to the database, or it is time."""
-        due = time.monotonic() - self.checked_at > RECHECK_SECONDS
-        version = self._data_version()
-        if version == self.seen_version and not due:
-            return False
-        self.seen_version, self.checked_at = version, time.monotonic()
-        return True
-
-    @staticmethod
-    def _data_version() -> int:
-        """A number that changes when another connection commits (SQLite); reading it touches no table."""
-        if connection.vendor != "sqlite":
-            return -1
-        with connection.cursor() as cursor:
-            cursor.execute("PRAGMA data_version")
-            return int(cursor.fetchone()[0])
+    def _database_is_away(self) -> bool:
+        # An exception out of ``dequeue`` would stop the pusher for ten seconds and end it.
+        log.warning("The queue cannot be read; trying again", exc_info=True)
+        self.wake_ups.close()
+        connection.close()
+        close_old_connections()
+        time.sleep(RECHECK_SECONDS)
+        return False
 
     def _wake_up(self) -> str:
         task = {
@@ -115,7 +124,31 @@ class JobBroker(Broker):  # type: ignore[misc]
         return True
 
     def queue_size(self) -> int:
-        return int(Job.objects.eligible(self.list_key).count())
+        return int(Job.objects.queued(self.list_key).count())
 
     def lock_size(self) -> int:
         return 0
+
+
+class HousekeepingBroker(ORM):  # type: ignore[misc]
+    """django-q2's own queue in the database, for its schedules: one task at a time, and watched."""
+
+    def __init__(self, list_key: str | None = None) -> None:
+        super().__init__(list_key)
+        ignore_sigterm()
+
+    def dequeue(self) -> list[tuple[int, str]] | None:
+        worker.watch()
+        if not worker.is_ready():
+            time.sleep(RETURN_SECONDS)
+            return None
+        try:
+            tasks: list[tuple[int, str]] | None = super().dequeue()
+        except DatabaseError:
+            log.warning("The schedule cannot be read; trying again", exc_info=True)
+            connection.close()
+            time.sleep(RECHECK_SECONDS)
+            return None
+        if tasks:
+            worker.woken()
+        return tasks

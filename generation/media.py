@@ -1,5 +1,8 @@
 """Private files over HTTP. Whoever calls has already made sure that the picture is the user's."""
 
+import shutil
+
+from django.conf import settings
 from django.core.files.storage import default_storage
 from django.db.models.fields.files import FieldFile
 from django.http import FileResponse, Http404
@@ -28,3 +31,11 @@ def _file(file: FieldFile, content_type: str) -> FileResponse:
     response = FileResponse(opened, content_type=content_type)
     response["Cache-Control"] = "private, max-age=31536000, immutable"
     return response
+
+
+def free_bytes() -> int | None:
+    """Room for pictures; None when they are not kept on a disk of this machine."""
+    try:
+        return shutil.disk_usage(settings.MEDIA_ROOT).free
+    except OSError:
+        return None

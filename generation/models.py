@@ -12,7 +12,7 @@ from django.urls import reverse
 from uuid_utils.compat import uuid7
 
 from accounts.models import User
-from generation import limits
+from generation import limits, wake_up
 from generation.queue import JobQuerySet
 from gpu.models import Worker
 from loras.models import Lora
@@ -67,6 +67,14 @@ class Job(models.Model):
 
     # Where it is in the queue and who has it. ``attempt`` is the fence: it grows with every claim.
     state = models.CharField(max_length=20, choices=State, default=State.QUEUED)
+    expected_seconds = models.FloatField(
+        null=True,
+        blank=True,
+        help_text="of drawing and saving, learned from jobs before; empty if none was like it",
+    )
+    lora_set = models.CharField(
+        max_length=160, blank=True, help_text="its LoRAs, in any order and with any weights"
+    )
     priority = models.SmallIntegerField(default=0, help_text="a higher one is drawn before all lower ones")
     attempt = models.PositiveSmallIntegerField(default=0)
     worker = models.ForeignKey(Worker, null=True, blank=True, on_delete=models.SET_NULL, related_name="jobs")
@@ -99,9 +107,22 @@ class Job(models.Model):
         ordering: ClassVar = ["-id"]
         indexes: ClassVar = [
             models.Index(fields=["owner", "-id"], name="job_newest_of_owner"),
+            # What a claim looks for: see ``generation.queue``.
             models.Index(
-                "engine", "id", name="job_waiting", condition=models.Q(state__in=["queued", "running"])
+                fields=["engine", "priority", "owner", "created_at"],
+                name="job_queued",
+                condition=models.Q(state="queued"),
             ),
+            models.Index(
+                fields=["engine", "lora_set", "created_at"],
+                name="job_queued_by_loras",
+                condition=models.Q(state="queued"),
+            ),
+            models.Index(
+                fields=["engine", "lease_until"], name="job_running", condition=models.Q(state="running")
+            ),
+            # What is learned from.
+            models.Index(fields=["engine", "-id"], name="job_drawn", condition=models.Q(state="succeeded")),
         ]
         constraints: ClassVar = [
             models.CheckConstraint(condition=_side("width"), name="job_width"),
@@ -130,12 +151,19 @@ class Job(models.Model):
         """Put a job in the queue: once this returns it survives anything.
 
         ``asked``: the checked ``prompt, width, height, count, steps, engine``. A missing seed is
-        chosen here and recorded. Raises IntegrityError for what no caller should let through.
+        chosen here and recorded. Raises QuotaExceeded or QueueFull, and IntegrityError for what no caller
+        should let through.
         """
+        from generation import forecast, quotas  # they know jobs
+
         if seed is None:
             seed = secrets.randbelow(limits.CHOSEN_SEEDS)
+        loras = list(loras)
+        job = cls(owner=owner, seed=seed, lora_set=lora_set(lora for lora, _ in loras), **asked)
+        job.expected_seconds = forecast.seconds_of(job)
         with transaction.atomic():
-            job = cls.objects.create(owner=owner, seed=seed, **asked)
+            quotas.check(job)
+            job.save(force_insert=True)
             JobLora.objects.bulk_create(
                 JobLora(
                     job=job,
@@ -148,6 +176,7 @@ class Job(models.Model):
                 )
                 for order, (lora, weight) in enumerate(loras)
             )
+            wake_up.send()
         return job
 
     def cancel(self) -> bool:
@@ -188,6 +217,11 @@ class Job(models.Model):
         """From sending to the start of the last attempt (or the end, if it never started)."""
         until = self.started_at or self.finished_at
         return (until - self.created_at).total_seconds() if until else None
+
+
+def lora_set(loras: Iterable[Lora]) -> str:
+    """A name of this set of LoRAs, the same whatever their order; of none it is empty."""
+    return ",".join(sorted({lora.sha256[:16] for lora in loras}))
 
 
 class JobLora(models.Model):
@@ -248,7 +282,10 @@ class Image(models.Model):
 
     class Meta:
         constraints: ClassVar = [models.UniqueConstraint("job", "index", name="one_image_per_place")]
-        indexes: ClassVar = [models.Index(fields=["owner", "-id"], name="image_newest_of_owner")]
+        indexes: ClassVar = [
+            models.Index(fields=["owner", "-id"], name="image_newest_of_owner"),
+            models.Index(fields=["owner", "size"], name="image_bytes_of_owner"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.job.prompt[:60]} · seed {self.seed}"

@@ -6,23 +6,34 @@ every later write names it, so a worker that comes back from the dead changes no
 All times are the database's, never a host's.
 """
 
-from datetime import timedelta
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.conf import settings
 from django.db import models, transaction
-from django.db.models import F, Q
+from django.db.models import F, Max, Min, Q, Sum
 from django.db.models.functions import Now
+from django.utils import timezone
+
+from accounts.models import UsageEntry
+from gpu.models import Mode, Worker
 
 if TYPE_CHECKING:
     from accounts.models import User
     from generation.models import Job
-    from gpu.models import Worker
+
+# Fair share: who used fewer GPU-seconds in the last hour goes first. Users whose use is in the same step
+# are equal, and age decides between them: strict order would switch LoRAs after each picture.
+RECENT = timedelta(hours=1)
+STEP_SECONDS = 10.0
+# A job whose LoRAs are not loaded may be passed by jobs that need no loading, for this long.
+PASSED_AT_MOST = timedelta(seconds=30)
 
 
-def _lease() -> models.expressions.Combinable:
-    return Now() + timedelta(seconds=settings.FLUXSITE_LEASE_SECONDS)
+def _lease() -> timedelta:
+    return timedelta(seconds=settings.FLUXSITE_LEASE_SECONDS)
 
 
 class JobQuerySet(models.QuerySet["Job"]):
@@ -33,50 +44,114 @@ class JobQuerySet(models.QuerySet["Job"]):
     def active(self) -> "JobQuerySet":
         return self.filter(state__in=("queued", "running"))
 
-    def eligible(self, engine: str) -> "JobQuerySet":
-        """Jobs a worker of ``engine`` may claim now: waiting ones, and those whose worker fell silent."""
-        silent = Q(state="running", lease_until__lte=Now())
-        return self.filter(Q(state="queued") | silent, engine=engine)
+    # The order ----------------------------------------------------------------------------------------
 
-    def claim(self, engine: str, worker: "Worker") -> "Job | None":
-        """Give the next eligible job to ``worker`` until its lease runs out; None if there is none.
+    def abandoned(self, engine: str) -> "JobQuerySet":
+        """Jobs whose worker fell silent: the lease ran out."""
+        over = Q(lease_until__lte=Now())
+        # No lease is ever so far ahead, unless the database's clock was set back since.
+        over |= Q(lease_until__gt=Now() + 2 * _lease())
+        return self.filter(over, engine=engine, state="running")
 
-        Next is the oldest of the highest priority.
+    def queued(self, engine: str) -> "JobQuerySet":
+        return self.filter(engine=engine, state="queued")
 
-        Jobs that used up their attempts fail here instead (they killed their workers).
+    def work_for(self, engine: str) -> bool:
+        """Whether a worker of ``engine`` would find a job."""
+        return self.queued(engine).exists() or self.abandoned(engine).exists()
+
+    def next_for(self, engine: str, warm: Collection[str] = ()) -> "Job | None":
+        """The job that a worker claims next.
+
+        An abandoned job is finished first. Of those that wait: priority, then the owner's GPU-seconds of
+        the last hour, then what needs no LoRA loaded (``warm``: the sets that are), then age.
+        """
+        if abandoned := self.abandoned(engine).order_by("created_at").first():
+            return abandoned
+        top = self.queued(engine).aggregate(top=Max("priority"))["top"]
+        if top is None:
+            return None
+        queued = self.queued(engine).filter(priority=top).order_by("created_at", "id")
+        oldest: dict[int, datetime] = dict(queued.order_by().values_list("owner").annotate(Min("created_at")))
+        users = self.first_by_share(oldest)
+        first = queued.filter(owner=min(users, key=oldest.__getitem__)).first()
+        if first is None or not first.lora_set or first.created_at < timezone.now() - PASSED_AT_MOST:
+            return first
+        return queued.filter(lora_set__in=["", *warm], owner__in=users).first() or first
+
+    def first_by_share(self, users: Iterable[int]) -> list[int]:
+        """Those of ``users`` who used least of late."""
+        steps = {user: seconds // STEP_SECONDS for user, seconds in self.recent_seconds(users).items()}
+        least = min(steps.values())
+        return [user for user, step in steps.items() if step == least]
+
+    def recent_seconds(self, users: Iterable[int]) -> dict[int, float]:
+        """GPU-seconds of each user in the last hour, running jobs included."""
+        used: dict[int, float] = dict.fromkeys(users, 0.0)
+        if len(used) < 2:
+            return used
+        entries = UsageEntry.objects.filter(user__in=list(used), created_at__gt=Now() - RECENT)
+        for user, seconds in entries.values_list("user").annotate(Sum("gpu_seconds")):
+            used[user] += seconds
+        now = timezone.now()
+        for user, started in self.filter(state="running").values_list("owner", "started_at"):
+            if user in used and started:
+                used[user] += max(0.0, (now - started).total_seconds())
+        return used
+
+    # A worker's writes --------------------------------------------------------------------------------
+
+    def claim(self, engine: str, worker: Worker, warm: Collection[str] = ()) -> "Job | None":
+        """Give the next job to ``worker`` until its lease runs out; None if there is none, or it is paused.
+
+        ``warm``: sets of LoRAs that need no loading. Jobs that used up their attempts fail here instead
+        (they killed their workers).
         """
         with transaction.atomic():
-            self._fail_used_up(engine)
-            # Many workers may look at once: PostgreSQL skips the rows others hold; on SQLite the
-            # transaction is IMMEDIATE, so they look one after the other.
-            waiting = self.eligible(engine).order_by("-priority", "id")
-            job = waiting.select_for_update(skip_locked=True, of=("self",)).first()
-            if job is None:
+            if Worker.wanted(worker.host, worker.device, engine) != Mode.RUN:
                 return None
-            self.filter(pk=job.pk).update(
-                state="running",
-                stage="",
-                attempt=F("attempt") + 1,
-                worker=worker,
-                lease_until=_lease(),
-                started_at=Now(),
-                picture=0,
-                together=1,
-                step=0,
-            )
-            job.refresh_from_db()
-            return job
+            self.end_abandoned(engine)
+            while job := self.next_for(engine, warm):
+                # On SQLite the transaction is IMMEDIATE and nobody else is here. On PostgreSQL the update
+                # waits for a worker who takes the same row, and then finds it changed.
+                free = self.queued(engine) if job.state == "queued" else self.abandoned(engine)
+                taken = free.filter(pk=job.pk, attempt=job.attempt).update(
+                    state="running",
+                    stage="",
+                    attempt=F("attempt") + 1,
+                    worker=worker,
+                    lease_until=Now() + _lease(),
+                    started_at=Now(),
+                    picture=0,
+                    together=1,
+                    step=0,
+                )
+                if taken:
+                    if job.state == "running":
+                        self._enter_lost(job)
+                    job.refresh_from_db()
+                    return job
+        return None
 
-    def _fail_used_up(self, engine: str) -> None:
+    def end_abandoned(self, engine: str) -> int:
+        """End those abandoned jobs that nobody is to try again; returns how many."""
+        ended = 0
         attempts = settings.FLUXSITE_MAX_ATTEMPTS
-        self.eligible(engine).filter(state="running", attempt__gte=attempts).update(
-            state="failed",
-            finished_at=Now(),
-            stage="",
-            lease_until=None,
-            error_code="worker_died",
-            error=f"The worker stopped {attempts} times on this job. Try a smaller size or fewer LoRAs.",
-        )
+        over = Q(attempt__gte=attempts) | Q(cancel_requested_at__isnull=False)
+        with transaction.atomic():
+            for job in self.abandoned(engine).filter(over):
+                cancelled = job.cancel_requested_at is not None
+                facts = {"state": "cancelled"} if cancelled else {
+                    "state": "failed",
+                    "error_code": "worker_died",
+                    "error": f"The worker stopped {attempts} times on this job. "
+                    "Try a smaller size or fewer LoRAs.",
+                }  # fmt: skip
+                still = self.abandoned(engine).filter(pk=job.pk, attempt=job.attempt)
+                if still.update(stage="", lease_until=None, finished_at=Now(), **facts):
+                    self._enter_lost(job)
+                    ended += 1
+        return ended
 
     def held(self, pk: UUID, attempt: int) -> "JobQuerySet":
         """The job, if the attempt still holds it; else nothing. Every write of a worker goes through here."""
@@ -84,19 +159,61 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def keep(self, pk: UUID, attempt: int) -> bool:
         """Renew the lease and nothing else: the heartbeat."""
-        return bool(self.held(pk, attempt).update(lease_until=_lease()))
+        return bool(self.held(pk, attempt).update(lease_until=Now() + _lease()))
+
+    def goes_on(self, pk: UUID, attempt: int) -> bool:
+        """False: stop, the job was taken away or is to be cancelled."""
+        return self.held(pk, attempt).filter(cancel_requested_at=None).exists()
 
     def renew(self, pk: UUID, attempt: int, **progress: Any) -> bool:
         """Renew the lease and record progress. False: stop, the job was taken away or is to be cancelled."""
         wanted = self.held(pk, attempt).filter(cancel_requested_at=None)
-        return bool(wanted.update(lease_until=_lease(), **progress))
+        return bool(wanted.update(lease_until=Now() + _lease(), **progress))
 
-    def release(self, pk: UUID, attempt: int) -> bool:
+    def release(self, job: "Job", outcome: str, gpu_seconds: float) -> bool:
         """Let another worker claim the job at once; the attempt counts."""
-        return bool(self.held(pk, attempt).update(lease_until=Now()))
+        with transaction.atomic():
+            ours = bool(self.held(job.pk, job.attempt).update(lease_until=Now()))
+            if ours:
+                self._enter(job, outcome, gpu_seconds)
+            return ours
 
-    def finish(self, pk: UUID, attempt: int, state: str, **facts: Any) -> bool:
+    def release_all_of(self, worker: Worker) -> int:
+        """Free what a slot's process had in hand when it died: the slot's next process says so."""
+        jobs = list(self.filter(worker=worker, state="running"))
+        for job in jobs:
+            with transaction.atomic():
+                if self.held(job.pk, job.attempt).update(lease_until=Now()):
+                    self._enter_lost(job)
+        return len(jobs)
+
+    def finish(
+        self, job: "Job", state: str, outcome: str = "", gpu_seconds: float = 0.0, **facts: Any
+    ) -> bool:
         """End the job, once. False: another attempt has it, and this result does not count."""
-        return bool(
-            self.held(pk, attempt).update(state=state, stage="", lease_until=None, finished_at=Now(), **facts)
-        )
+        with transaction.atomic():
+            held = self.held(job.pk, job.attempt)
+            ours = bool(held.update(state=state, stage="", lease_until=None, finished_at=Now(), **facts))
+            if ours:
+                self._enter(job, outcome or state, gpu_seconds)
+            return ours
+
+    # The ledger ---------------------------------------------------------------------------------------
+
+    def _enter_lost(self, job: "Job") -> None:
+        """``job``: as the attempt left it. Its last sign renewed the lease."""
+        seconds = 0.0
+        if job.started_at and job.lease_until:
+            seconds = (job.lease_until - _lease() - job.started_at).total_seconds()
+        self._enter(job, UsageEntry.Outcome.LOST, max(0.0, seconds))
+
+    @staticmethod
+    def _enter(job: "Job", outcome: str, gpu_seconds: float) -> None:
+        before = UsageEntry.objects.filter(job=job.pk).aggregate(images=Sum("images"))["images"] or 0
+        entry = UsageEntry(
+            user_id=job.owner_id, job=job.pk, attempt=job.attempt, engine=job.engine,
+            worker=str(job.worker or ""), gpu_seconds=gpu_seconds, outcome=outcome,
+            images=max(0, job.images.count() - before),
+        )  # fmt: skip
+        # An attempt that was released has its entry already.
+        UsageEntry.objects.bulk_create([entry], ignore_conflicts=True)

@@ -8,17 +8,25 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 from uuid import UUID
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections
+from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection
+from django.db.models.functions import Now
 
-from generation import broker, pictures
+from accounts.models import UsageEntry
+from generation import media, pictures
 from generation.models import Job, JobLora
+from generation.watch import StepClock
+from generation.watch import worker as watched
+from generation.words import duration
 from gpu import devices, engines, slots
 from gpu.engines import (
     Cancelled,
@@ -30,14 +38,29 @@ from gpu.engines import (
     LoraFailed,
     LoraRef,
     ModelFailed,
+    backends,
 )
 from gpu.model_card import ModelCard
-from gpu.models import Worker
+from gpu.models import Mode, Worker
 
 log = logging.getLogger(__name__)
 
+# A step is recorded when the last record is so old: each one is a commit to disk.
+REPORT_SECONDS = 0.2
+# How often a worker that cannot load its model looks again whether it can.
+WAIT_SECONDS = 5.0
+HEARTBEAT_SECONDS = 5.0
+# A device that failed so often within so long is not trusted with more jobs.
+FATAL_ERRORS = 3
+FATAL_WITHIN = timedelta(minutes=10)
+
 _process: "WorkerProcess | None" = None
 _slot: "IO[str] | None" = None
+T = TypeVar("T")
+
+
+class DiskFull(EngineError):
+    code = "disk_full"
 
 
 class WorkerProcess:
@@ -45,39 +68,114 @@ class WorkerProcess:
 
     def __init__(self, engine: str) -> None:
         self.card = ModelCard.of(settings.FLUXSITE_MODEL)
-        self.row = Worker.start(socket.gethostname(), settings.FLUXSITE_DEVICE, engine, os.getpid())
         self.engine_name = engine
         self.engine: Engine | None = None
+        self.row = Worker.start(
+            socket.gethostname(), settings.FLUXSITE_DEVICE, engine, os.getpid(), **self._device_facts()
+        )
         self.held: tuple[UUID, int] | None = None
+        self.waits = False
+        self.rest = 0.0
+        self.steps = StepClock()
+        # Sets of LoRAs drawn lately: they are in memory still.
+        self.warm: deque[str] = deque(maxlen=settings.FLUXSITE_LORAS_IN_MEMORY)
+        if freed := Job.objects.release_all_of(self.row):
+            log.warning("%d job was in hand when the process before ended; it starts again", freed)
+
+    # The heartbeat ------------------------------------------------------------------------------------
 
     def beat_for_ever(self) -> None:
         """The heartbeat, in a thread of its own: loading a model takes minutes."""
         while True:
-            time.sleep(settings.FLUXSITE_LEASE_SECONDS / 3)
+            time.sleep(min(settings.FLUXSITE_LEASE_SECONDS / 3, HEARTBEAT_SECONDS))
             try:
                 self.beat()
             except DatabaseError:
                 log.exception("Heartbeat failed; trying again")
+                connection.close()
             finally:
                 close_old_connections()
 
     def beat(self) -> None:
-        """Say that the process lives, and renew the lease of the job in hand."""
-        self.row.beat()
+        """Say that the process lives and what it holds, and renew the lease of the job in hand."""
         if held := self.held:
             Job.objects.keep(*held)
+        self.row.now(**self._device_facts(), **self._held_facts())
+        if self.waits and not self.cannot_start():
+            self._idle()
+
+    @staticmethod
+    def _device_facts() -> dict[str, Any]:
+        try:
+            device = devices.find(settings.FLUXSITE_DEVICE)
+        except LookupError:
+            return {}
+        return {"device_name": device.name, "memory_total": device.total, "memory_free": device.free}
+
+    def _held_facts(self) -> dict[str, Any]:
+        held = self.engine.held() if self.engine and self.engine.loaded else engines.Held()
+        return {"memory_model": held.model, "memory_loras": held.loras, "loras": sorted(held.sha256)}
+
+    # One wake-up --------------------------------------------------------------------------------------
 
     def run_next_job(self) -> str:
-        job = Job.objects.claim(self.engine_name, self.row)
+        """What became of it, for django-q2's log. ``rest`` is then for how long no wake-up is wanted."""
+        self.rest = 0.0
+        wanted = Worker.wanted(self.row.host, self.row.device, self.engine_name)
+        if wanted == Mode.DRAIN:
+            self.drain()
+        if wanted != Mode.RUN:
+            return str(wanted)
+        if reason := self.cannot_start():
+            log.warning("%s", reason)
+            self.waits = True
+            self.row.now(Worker.State.WAITING, note=reason)
+            self.rest = WAIT_SECONDS
+            return reason
+        job = Job.objects.claim(self.engine_name, self.row, list(self.warm))
         if job is None:
             return "nothing to do"
+        return self._run(job)
+
+    def _run(self, job: Job) -> str:
         self.held = job.pk, job.attempt
         try:
             outcome = Attempt(job, self).run()
         finally:
             self.held = None
-            self.row.now(Worker.State.IDLE)
+            self.steps.stop()
+            self.warm.append(job.lora_set)
+            self._idle()
         return f"{job.pk} attempt {job.attempt}: {outcome}"
+
+    def _idle(self) -> None:
+        self.waits = False
+        try:
+            self.row.now(Worker.State.IDLE, note="")
+        except DatabaseError:
+            log.exception("The worker's state could not be recorded")
+
+    def drain(self) -> None:
+        """Give the memory back; the next job loads the model again."""
+        if self.engine:
+            self.engine.unload()
+        self.engine = None
+        watched.holds_model(False)
+        self.row.now(Worker.State.IDLE, model="", **self._device_facts(), **self._held_facts())
+
+    def cannot_start(self) -> str:
+        """Why no job should be taken now though the next one may be welcome; empty if one should."""
+        floor = settings.FLUXSITE_DISK_FLOOR_MB * 10**6
+        free = media.free_bytes()
+        if free is not None and free < floor:
+            return f"Waits for disk space: {free / 1e9:.1f} GB are free, {floor / 1e9:.1f} GB are needed."
+        if self.engine and self.engine.loaded:
+            return ""
+        try:
+            device, host = devices.find(settings.FLUXSITE_DEVICE), devices.find("cpu")
+            return backends.waits_for_memory(self.engine_name, self._config(), device, host)
+        except (LookupError, EngineError):
+            return ""  # the job says it, with more words
 
     def ready_engine(self) -> Engine:
         """The engine, made at the first job: this is where torch is imported."""
@@ -99,6 +197,17 @@ class WorkerProcess:
             nunchaku_t5=settings.FLUXSITE_NUNCHAKU_T5,
         )
 
+    def pause_if_it_fails_often(self, error: DeviceFailed) -> None:
+        failures = UsageEntry.objects.filter(
+            worker=str(self.row),
+            outcome=UsageEntry.Outcome.DEVICE_FAILED,
+            created_at__gt=Now() - FATAL_WITHIN,
+        )
+        if failures.count() >= FATAL_ERRORS:
+            within = duration(FATAL_WITHIN.total_seconds())
+            note = f"Paused: the device failed {FATAL_ERRORS} times within {within}, at last with: {error}"
+            self.row.set_mode(Mode.PAUSE, note)
+
 
 class Attempt:
     """One worker's try at one job. Everything it writes is fenced by the number of the attempt."""
@@ -108,6 +217,8 @@ class Attempt:
         self.process = process
         self.seconds = {"load_seconds": 0.0, "draw_seconds": 0.0, "save_seconds": 0.0}
         self.notice = ""
+        self.step = 0
+        self.reported_at = 0.0
 
     def run(self) -> str:
         """Draw what is missing and end the job; returns the state it ended in, or "taken away".
@@ -119,8 +230,9 @@ class Attempt:
             ended = self._finish(Job.State.SUCCEEDED)
         except Cancelled:
             ended = self._finish(Job.State.CANCELLED)
-        except DeviceFailed:
-            Job.objects.release(self.job.pk, self.job.attempt)
+        except DeviceFailed as error:
+            Job.objects.release(self.job, UsageEntry.Outcome.DEVICE_FAILED, self.seconds["draw_seconds"])
+            self.process.pause_if_it_fails_often(error)
             raise
         except EngineError as error:
             log.warning("Job %s failed: %s", self.job.pk, error)
@@ -137,13 +249,18 @@ class Attempt:
         return ended
 
     def _finish(self, state: Job.State, **facts: Any) -> str:
-        facts |= {"notice": self.notice, **self.seconds}
-        ours = Job.objects.finish(self.job.pk, self.job.attempt, state, **facts)
+        facts |= {
+            "notice": self.notice,
+            "step": self.step,
+            "gpu_seconds": self.seconds["draw_seconds"],
+            **self.seconds,
+        }
+        ours = insist(lambda: Job.objects.finish(self.job, state, **facts))
         return state if ours else "taken away"
 
     def _draw_missing(self) -> None:
         engine = self._loaded_engine()
-        self.process.row.now(Worker.State.DRAWING, model=self.process.card.name)
+        self.process.row.now(Worker.State.DRAWING, note="", model=self.process.card.name)
         stored = set(self.job.images.values_list("index", flat=True))
         missing = [index for index in range(self.job.count) if index not in stored]
         size = engine.batch_size(self.job.width, self.job.height)
@@ -151,36 +268,70 @@ class Attempt:
             self._draw(engine, missing[start : start + size])
 
     def _loaded_engine(self) -> Engine:
+        process = self.process
+        is_loaded = process.engine is not None and process.engine.loaded
         with self._timed("load_seconds"):
-            if self.process.engine is None or not self.process.engine.loaded:
+            if not is_loaded:
                 self._report(stage=Job.Stage.LOADING)
-                self.process.row.now(Worker.State.LOADING)
-            engine = self.process.ready_engine()
+                process.row.now(Worker.State.LOADING, note="")
+            engine = process.ready_engine()
             engine.load()
+        if not is_loaded:
+            watched.holds_model(True)
+            process.row.now(load_seconds=self.seconds["load_seconds"])
         return engine
 
     def _draw(self, engine: Engine, indexes: list[int]) -> None:
         """Draw pictures together and store them."""
+        self.step = 0
         self._report(stage=Job.Stage.DRAWING, picture=indexes[0], together=len(indexes), step=0)
         spec = self._spec(tuple(self.job.seeds[index] for index in indexes))
+        pixels = spec.width * spec.height * len(spec.seeds)
+        self.process.steps.start()
         with self._timed("draw_seconds"):
-            drawn = engine.generate(spec, lambda step: self._report(step=step))
+            drawn = engine.generate(spec, lambda step: self._step_done(step, pixels))
+        self.process.steps.stop()
         self.notice = _unread(drawn.unread)
-        self._report(stage=Job.Stage.SAVING)
+        self._report(stage=Job.Stage.SAVING, step=self.step)
         with self._timed("save_seconds"):
             for index, seed, image in zip(indexes, spec.seeds, drawn.images, strict=True):
-                pictures.store(
-                    self.job, index, seed, image, model=self.process.card.name, backend=engine.backend,
+                self._store(
+                    index, seed, image, model=self.process.card.name, backend=engine.backend,
                     batch_size=drawn.batch_size, vae_tiling=drawn.vae_tiling,
                 )  # fmt: skip
+
+    def _store(self, index: int, seed: int, image: Any, **drawn: Any) -> None:
+        try:
+            insist(lambda: pictures.store(self.job, index, seed, image, **drawn))
+        except OSError as error:
+            log.exception("A picture of job %s could not be stored", self.job.pk)
+            raise DiskFull(
+                f"The picture could not be stored: {error.strerror or error}. "
+                "Tell who runs the studio, and ask again when there is room."
+            ) from error
 
     def _spec(self, seeds: tuple[int, ...]) -> ImageSpec:
         job = self.job
         loras = tuple(_lora_ref(chosen) for chosen in job.job_loras.select_related("lora"))
         return ImageSpec(job.prompt, job.width, job.height, job.steps, seeds, loras)
 
+    def _step_done(self, step: int, pixels: int) -> None:
+        """Look at each step whether to go on; record the step if the last record is old."""
+        self.process.steps.step(pixels)
+        self.step = step
+        try:
+            if time.monotonic() - self.reported_at > REPORT_SECONDS:
+                self._report(step=step)
+            elif not Job.objects.goes_on(self.job.pk, self.job.attempt):
+                raise Cancelled
+        except (OperationalError, InterfaceError):
+            # The picture is worth more than the note of its step. The fence decides at the end.
+            log.warning("The database is away; drawing goes on", exc_info=True)
+            connection.close()
+
     def _report(self, **progress: Any) -> None:
         """Record progress. Raises Cancelled when the owner cancelled or another worker has the job."""
+        self.reported_at = time.monotonic()
         if not Job.objects.renew(self.job.pk, self.job.attempt, **progress):
             raise Cancelled
 
@@ -191,6 +342,20 @@ class Attempt:
             yield
         finally:
             self.seconds[what] += time.monotonic() - start
+
+
+def insist(write: Callable[[], T]) -> T:
+    """Do it again when the database was away, for as long as a lease: a drawn picture is worth the wait."""
+    until = time.monotonic() + settings.FLUXSITE_LEASE_SECONDS
+    while True:
+        try:
+            return write()
+        except (OperationalError, InterfaceError):
+            if time.monotonic() > until:
+                raise
+            log.warning("The database is away; trying again", exc_info=True)
+            connection.close()
+            time.sleep(0.5)
 
 
 def _lora_ref(chosen: JobLora) -> LoraRef:
@@ -213,14 +378,15 @@ def start_worker(engine: str) -> None:
     _slot = slots.take(settings.VAR_DIR / "slots", settings.FLUXSITE_DEVICE, engine)
     _process = WorkerProcess(engine)
     threading.Thread(target=_process.beat_for_ever, daemon=True, name="heartbeat").start()
-    broker.worker_state.value = broker.IDLE
+    Finalize(_process, _process.row.now, args=(Worker.State.STOPPED,), exitpriority=1)
+    watched.started()
 
 
 def run_next_job(engine: str) -> str:
     """Claim the next job of ``engine`` and run it; returns what became of it, for django-q2's log."""
     if _process is None:
         raise RuntimeError("start_worker was not called in this process")
-    broker.worker_state.value = broker.BUSY
+    watched.busy()
     try:
         return _process.run_next_job()
     except DeviceFailed as error:
@@ -229,4 +395,4 @@ def run_next_job(engine: str) -> str:
         logging.shutdown()
         os._exit(1)
     finally:
-        broker.worker_state.value = broker.IDLE
+        watched.ready(_process.rest)

@@ -24,6 +24,7 @@ from generation import limits, media
 from generation.forms import asked_in, field_errors, lora_boxes, missing_loras, prefilled, size_choice
 from generation.job_request import JobRequest
 from generation.models import Image, Job
+from generation.quotas import TooMuch
 from gpu.engines import ENGINES
 from gpu.model_card import ModelCard
 from gpu.models import Worker
@@ -59,10 +60,17 @@ def generate(request: HttpRequest) -> HttpResponse:
         return render(request, "generation/generate.html", _form(request, prefilled(request), {}))
     asked = asked_in(request.POST)
     checked = JobRequest(data=asked, context={"owner": request.user})
-    if checked.is_valid():
+    if not checked.is_valid():
+        errors = field_errors(checked.errors, asked)
+        return render(request, "generation/generate.html", _form(request, asked, errors), status=400)
+    try:
         return redirect(Job.submit(_user(request), **checked.validated_data))
-    errors = field_errors(checked.errors, asked)
-    return render(request, "generation/generate.html", _form(request, asked, errors), status=400)
+    except TooMuch as error:
+        form = _form(request, asked, {"form": str(error.detail)})
+        response = render(request, "generation/generate.html", form, status=error.status_code)
+        if error.wait:
+            response["Retry-After"] = error.wait
+        return response
 
 
 def _form(request: HttpRequest, asked: Mapping[str, Any], errors: Mapping[str, str]) -> dict[str, Any]:

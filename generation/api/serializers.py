@@ -5,7 +5,9 @@ from typing import Any
 from django.urls import reverse
 from rest_framework import serializers
 
+from generation import forecast
 from generation.models import Image, Job, JobLora
+from generation.quotas import Balance
 
 
 class JobLoraSerializer(serializers.ModelSerializer[JobLora]):
@@ -34,15 +36,16 @@ class JobSerializer(serializers.ModelSerializer[Job]):
     loras = JobLoraSerializer(source="job_loras", many=True, read_only=True)
     images = ImageSerializer(many=True, read_only=True)
     progress = serializers.SerializerMethodField()
+    queue = serializers.SerializerMethodField()
     error = serializers.SerializerMethodField()
     urls = serializers.SerializerMethodField()
 
     class Meta:
         model = Job
         fields = (
-            "id", "state", "progress", "error", "notice", "prompt", "width", "height", "count", "seed",
-            "steps", "engine", "priority", "parent", "loras", "images", "attempt", "created_at",
-            "started_at", "finished_at", "urls",
+            "id", "state", "progress", "queue", "error", "notice", "prompt", "width", "height", "count",
+            "seed", "steps", "engine", "priority", "expected_seconds", "parent", "loras", "images", "attempt",
+            "created_at", "started_at", "finished_at", "urls",
         )  # fmt: skip
 
     def get_progress(self, job: Job) -> dict[str, Any]:
@@ -53,6 +56,16 @@ class JobSerializer(serializers.ModelSerializer[Job]):
             "pictures": job.count,
             "step": job.step,
             "steps": job.steps,
+        }
+
+    def get_queue(self, job: Job) -> dict[str, float | int | None] | None:
+        """Of a waiting job: ``position`` (1 is next), ``wait_seconds`` until it starts if that is known."""
+        if job.state != Job.State.QUEUED:
+            return None
+        place = forecast.place_of(job)
+        return {
+            "position": place.position if place else None,
+            "wait_seconds": None if place is None or place.wait is None else round(place.wait, 1),
         }
 
     def get_error(self, job: Job) -> dict[str, str] | None:
@@ -66,3 +79,14 @@ class JobSerializer(serializers.ModelSerializer[Job]):
             "retry": absolute(reverse("api:job-retry", args=[job.pk])),
             "page": absolute(job.get_absolute_url()),
         }
+
+
+class BalanceSerializer(serializers.Serializer[Balance]):
+    """``used`` and ``reserved`` (by jobs in flight): pictures, seconds, jobs or MB, by ``name``."""
+
+    name = serializers.CharField()
+    group = serializers.CharField()
+    used = serializers.FloatField()
+    reserved = serializers.FloatField()
+    limit = serializers.IntegerField(allow_null=True)
+    resets_at = serializers.DateTimeField(allow_null=True)

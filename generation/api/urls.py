@@ -7,4 +7,4 @@ app_name = "api"
 router = SimpleRouter(use_regex_path=False)
 router.register("jobs", views.JobViewSet, basename="job")
 router.register("images", views.ImageViewSet, basename="image")
-urlpatterns = [path("", include(router.urls))]
+urlpatterns = [path("me/", views.MeView.as_view(), name="me"), path("", include(router.urls))]

@@ -9,10 +9,11 @@ from rest_framework.decorators import action
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.views import APIView
 
 from accounts.models import User
-from generation import media
-from generation.api.serializers import ImageSerializer, JobSerializer
+from generation import media, quotas
+from generation.api.serializers import BalanceSerializer, ImageSerializer, JobSerializer
 from generation.job_request import JobRequest
 from generation.models import Image, Job, MissingLora
 
@@ -65,3 +66,11 @@ class ImageViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Ge
     @action(detail=True)
     def thumbnail(self, request: Request, pk: str) -> HttpResponseBase:
         return media.thumbnail(self.get_object())
+
+
+class MeView(APIView):
+    def get(self, request: Request) -> Response:
+        """Who the token belongs to, and what is used of each limit."""
+        user = cast(User, request.user)
+        balances = [BalanceSerializer(balance).data for balance in quotas.balances(user)]
+        return Response({"username": user.username, "usage": balances})

@@ -1,11 +1,9 @@
 """Small words and shapes that every page uses."""
 
-import shutil
 from datetime import timedelta
 from typing import Any
 
 from django import template
-from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.db import connection
 from django.templatetags.static import static
@@ -15,7 +13,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from accounts.models import User
+from generation import media
 from generation.models import Job
+from generation.words import duration
 from gpu.models import Worker
 
 register = template.Library()
@@ -53,20 +53,7 @@ def short_id(pk: object) -> str:
     return f"{text[:6]}…{text[-4:]}"
 
 
-@register.filter
-def seconds(value: float | None) -> str:
-    """A time as people say it: 0.4 s, 12 s, 2 min 5 s, 1 h 3 min; nothing when it was not measured."""
-    if value is None:
-        return ""
-    value = max(value, 0)  # two clocks may differ by a blink
-    if value < 9.95:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    if minutes == 0:
-        return f"{rest} s"
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
+register.filter("seconds", duration)
 
 
 @register.filter
@@ -117,8 +104,5 @@ def workers_alive() -> int:
 
 @register.simple_tag
 def free_gigabytes() -> int | None:
-    """Room for pictures; None when they are not kept on a disk of this machine."""
-    try:
-        return shutil.disk_usage(settings.MEDIA_ROOT).free // 10**9
-    except OSError:
-        return None
+    free = media.free_bytes()
+    return None if free is None else free // 10**9

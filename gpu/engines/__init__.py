@@ -18,7 +18,7 @@ from gpu.engines.errors import (
     ModelFailed,
     OutOfMemory,
 )
-from gpu.engines.spec import Drawn, Engine, EngineConfig, ImageSpec, LoraRef, OnStep
+from gpu.engines.spec import Drawn, Engine, EngineConfig, Held, ImageSpec, LoraRef, OnStep
 
 # At every import the libraries behind the engines report what they lack and we do not need. They are imported
 # after this.
@@ -35,6 +35,7 @@ __all__ = [
     "Engine",
     "EngineConfig",
     "EngineError",
+    "Held",
     "ImageSpec",
     "InvalidOutput",
     "InvalidSize",

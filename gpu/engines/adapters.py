@@ -30,6 +30,9 @@ class Loras(Protocol):
         Raises LoraFailed, and then no LoRA is on.
         """
 
+    def kept(self) -> tuple[int, frozenset[str]]:
+        """Bytes of the LoRAs that are ready, and the sha256 of their files. From any thread."""
+
 
 def active(loras: Sequence[LoraRef]) -> Active:
     """What acts: the same file named twice adds up, and a weight of zero is no LoRA."""
@@ -81,6 +84,10 @@ class PeftAdapters:
             self._activate(wanted)
             self._active = wanted
         return tuple(chosen for chosen in wanted if self._resident[chosen[0]].changes_text)
+
+    def kept(self) -> tuple[int, frozenset[str]]:
+        resident = dict(self._resident)
+        return sum(each.nbytes for each in resident.values()), frozenset(resident)
 
     def _require(self, lora: LoraRef, keep: set[str]) -> None:
         if lora.sha256 in self._resident:

@@ -7,7 +7,7 @@ besides is estimated. Engines still cope with running out of memory.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import cast
 
@@ -190,15 +190,33 @@ def create(name: str, config: EngineConfig, device: Device, host: Device) -> Eng
 
     Raises ModelFailed when the model is not there or cannot run on the device.
     """
-    try:
-        model = ModelSize.of(config.model)
-    except (OSError, ValueError) as error:
-        raise ModelFailed(f"The model {config.model} could not be loaded: {error}") from error
-    chosen = plan(name, device, host, model, nunchaku_installed(), config.adapter_bytes)
+    chosen = plan(name, device, host, _size_of(config), nunchaku_installed(), config.adapter_bytes)
     if isinstance(chosen, Refusal):
         raise ModelFailed(chosen.reason)
     module, _, cls = BACKENDS[chosen.backend].rpartition(".")
     return cast(Engine, getattr(import_module(module), cls)(config, chosen))
+
+
+def _size_of(config: EngineConfig) -> ModelSize:
+    try:
+        return ModelSize.of(config.model)
+    except (OSError, ValueError) as error:
+        raise ModelFailed(f"The model {config.model} could not be loaded: {error}") from error
+
+
+def waits_for_memory(name: str, config: EngineConfig, device: Device, host: Device) -> str:
+    """Whom the engine has to wait for: a sentence if the model would fit once others let go of memory.
+
+    Raises ModelFailed when the model is not there.
+    """
+    model = _size_of(config)
+    now, alone = (
+        plan(name, *memory, model, nunchaku_installed(), config.adapter_bytes)
+        for memory in ((device, host), (replace(device, free=device.total), replace(host, free=host.total)))
+    )
+    if isinstance(now, Refusal) and isinstance(alone, Plan):
+        return f"Waits for memory that other processes hold on {device.name}. {now.reason}"
+    return ""
 
 
 def plan(

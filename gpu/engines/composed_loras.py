@@ -115,6 +115,15 @@ class ComposedLoras:
             raise
         return changing_text
 
+    def kept(self) -> tuple[int, frozenset[str]]:
+        """Of converted sets, which lie in host memory, and of CLIP's adapters."""
+        nbytes, sha256 = self._text_encoder_loras.kept()
+        sets = dict(self._kept._entries)
+        return (
+            nbytes + sum(size for _, size in sets.values()),
+            sha256 | {sha256 for loras in sets for sha256, _ in loras},
+        )
+
     def _switch(self, wanted: Active, loras: Sequence[LoraRef]) -> None:
         self._applied = None
         self._transformer.reset_lora()

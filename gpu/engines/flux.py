@@ -11,6 +11,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import diffusers
+import psutil
 import torch
 import transformers
 from diffusers import FluxPipeline
@@ -19,7 +20,7 @@ from gpu.engines import device_errors
 from gpu.engines.adapters import Active, Loras, PeftAdapters
 from gpu.engines.backends import Plan
 from gpu.engines.errors import DeviceFailed, InvalidOutput, InvalidSize, ModelFailed, OutOfMemory
-from gpu.engines.spec import Drawn, EngineConfig, ImageSpec, OnStep
+from gpu.engines.spec import Drawn, EngineConfig, Held, ImageSpec, OnStep
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -101,6 +102,12 @@ class FluxEngine(ABC):
         pipeline.set_progress_bar_config(disable=True)
         self._loras = self._new_loras(pipeline)
         self._pipeline = pipeline
+
+    def held(self) -> Held:
+        on_gpu = self.device.type == "cuda"
+        everything = torch.cuda.memory_reserved() if on_gpu else psutil.Process().memory_info().rss
+        nbytes, sha256 = self._loras.kept() if self._loras else (0, frozenset[str]())
+        return Held(max(0, everything - nbytes), nbytes, sha256)
 
     def unload(self) -> None:
         self._pipeline = self._loras = None

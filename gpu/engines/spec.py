@@ -70,6 +70,18 @@ class EngineConfig:
     nunchaku_t5: str = "mit-han-lab/nunchaku-t5/awq-int4-flux.1-t5xxl.safetensors"
 
 
+@dataclass(frozen=True)
+class Held:
+    """Memory that an engine holds on its device, in bytes: without LoRAs, and for the LoRAs kept ready.
+
+    ``sha256``: of the files of these LoRAs. On the CPU ``model`` is all that the process holds.
+    """
+
+    model: int = 0
+    loras: int = 0
+    sha256: frozenset[str] = frozenset()
+
+
 OnStep = Callable[[int], None]
 """Called after each denoising step with the number of steps done. May raise Cancelled."""
 
@@ -95,6 +107,9 @@ class Engine(Protocol):
 
     def generate(self, spec: ImageSpec, on_step: OnStep) -> Drawn:
         """Draw. Raises EngineError; whatever it raises but DeviceFailed, the next call starts clean."""
+
+    def held(self) -> Held:
+        """What it holds in memory now. May be called from another thread."""
 
     def unload(self) -> None:
         """Give the memory back."""

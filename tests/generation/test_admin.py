@@ -1,12 +1,15 @@
 """What those who run the studio may do to jobs: only by actions, and only with the permission."""
 
+from uuid import uuid4
+
 import pytest
 from django.contrib.auth.models import Permission
 from django.test import Client
 from django.urls import reverse
 
-from accounts.models import User
+from accounts.models import Quota, UsageEntry, User
 from generation.models import Job
+from gpu.models import Pool, Worker
 from loras import library
 from loras.models import Lora
 from tests.conftest import submit
@@ -72,3 +75,76 @@ def test_nothing_of_a_job_is_edited_by_hand(alice: User, operator: Client) -> No
     address = reverse("admin:generation_job_change", args=[submit(alice, prompt="a star").pk])
     assert operator.post(address, {"prompt": "another"}).status_code == 403
     assert Job.objects.get().prompt == "a star"
+
+
+# Workers and engines --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def worker(db: None) -> Worker:
+    return Worker.start("atelier-01", "GPU-1", "bf16", 101, device_name="A GPU", memory_total=24_000_000_000)
+
+
+@pytest.fixture
+def mechanic(bob: User, client: Client) -> Client:
+    """bob, who may see workers and engines and operate on them."""
+    bob.is_staff = True
+    bob.save()
+    may = ["view_worker", "change_worker", "view_pool", "change_pool"]
+    bob.user_permissions.set(Permission.objects.filter(codename__in=may))
+    client.force_login(bob)
+    return client
+
+
+def test_the_list_of_workers_shows_what_each_does(alice: User, worker: Worker, mechanic: Client) -> None:
+    worker.now(Worker.State.DRAWING, memory_model=8_000_000_000, note="A note.")
+    submit(alice)
+    job = Job.objects.claim("bf16", worker)
+    assert job
+    page = mechanic.get(reverse("admin:gpu_worker_changelist")).content.decode()
+    for words in ("A GPU", "drawing", "alice, step 0 of 4", "model 7.5", "A note.", "admin-live"):
+        assert words in page, words
+    assert job.prompt not in page
+
+
+@pytest.mark.parametrize(
+    ("action", "mode", "note"),
+    [("pause", "pause", "Paused by bob"), ("drain", "drain", "Drained by bob"), ("resume", "run", "")],
+)
+def test_a_worker_or_a_whole_engine_is_told_what_to_do(
+    worker: Worker, mechanic: Client, action: str, mode: str, note: str
+) -> None:
+    for target in (worker, Pool.of("bf16")):
+        address = reverse(f"admin:gpu_{target._meta.model_name}_changelist")
+        mechanic.post(address, {"action": action, "_selected_action": [str(target.pk)]})
+        target.refresh_from_db()
+        assert (target.mode, target.note) == (mode, note)
+
+
+def test_who_may_only_look_pauses_nothing(worker: Worker, mechanic: Client, bob: User) -> None:
+    bob.user_permissions.set(Permission.objects.filter(codename="view_worker"))
+    address = reverse("admin:gpu_worker_changelist")
+    mechanic.post(address, {"action": "pause", "_selected_action": [str(worker.pk)]})
+    worker.refresh_from_db()
+    assert worker.mode == "run"
+
+
+def test_the_limit_of_a_queue_is_set_in_the_admin(mechanic: Client) -> None:
+    Pool.of("bf16")
+    address = reverse("admin:gpu_pool_change", args=["bf16"])
+    mechanic.post(address, {"queue_limit": "7"})
+    assert Pool.of("bf16").queue_limit == 7
+    mechanic.post(address, {"queue_limit": "0"})
+    assert Pool.of("bf16").queue_limit == 7
+
+
+def test_quotas_are_kept_in_the_admin_and_the_ledger_is_read_only(bob: User, admin_client: Client) -> None:
+    posted = {"user": str(bob.pk), "group": "", "images_a_day": "50"}
+    admin_client.post(reverse("admin:accounts_quota_add"), posted)
+    assert Quota.objects.get().images_a_day == 50
+    UsageEntry.objects.create(
+        user=bob, job=uuid4(), attempt=1, engine="bf16", gpu_seconds=1.5, images=1,
+        outcome="succeeded",
+    )  # fmt: skip
+    assert "succeeded" in admin_client.get(reverse("admin:accounts_usageentry_changelist")).content.decode()
+    assert admin_client.get(reverse("admin:accounts_usageentry_add")).status_code == 403

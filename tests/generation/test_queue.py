@@ -1,14 +1,18 @@
 """The job table as a queue: who gets a job, who keeps it, and who comes too late."""
 
 from datetime import timedelta
+from uuid import uuid4
 
 import pytest
 from django.db.models.functions import Now
 
-from accounts.models import User
-from generation.models import Job
-from gpu.models import Worker
+from accounts.models import UsageEntry, User
+from generation import operations
+from generation.models import Job, lora_set
+from gpu.models import Mode, Pool, Worker
+from loras.models import Lora
 from tests.conftest import submit
+from tests.generation.drawn import draw
 
 
 @pytest.fixture
@@ -81,7 +85,7 @@ def test_a_late_worker_changes_nothing(alice: User, worker: Worker, other_worker
     claim(other_worker)
     assert not Job.objects.renew(late.pk, late.attempt, step=3)
     assert not Job.objects.keep(late.pk, late.attempt)
-    assert not Job.objects.finish(late.pk, late.attempt, "failed", error="too late")
+    assert not Job.objects.finish(late, "failed", error="too late")
     job = Job.objects.get(pk=late.pk)
     assert (job.state, job.step, job.error) == ("running", 0, "")
 
@@ -89,8 +93,8 @@ def test_a_late_worker_changes_nothing(alice: User, worker: Worker, other_worker
 def test_a_job_ends_once(alice: User, worker: Worker) -> None:
     submit(alice)
     job = claim(worker)
-    assert Job.objects.finish(job.pk, job.attempt, "succeeded")
-    assert not Job.objects.finish(job.pk, job.attempt, "failed")
+    assert Job.objects.finish(job, "succeeded")
+    assert not Job.objects.finish(job, "failed")
     assert not job.cancel()
     job.refresh_from_db()
     assert (job.state, job.lease_until) == ("succeeded", None)
@@ -130,7 +134,7 @@ def test_the_heartbeat_goes_on_while_a_cancel_is_on_its_way(alice: User, worker:
     job = claim(worker)
     job.cancel()
     assert Job.objects.keep(job.pk, job.attempt)
-    assert Job.objects.finish(job.pk, job.attempt, "cancelled")
+    assert Job.objects.finish(job, "cancelled")
 
 
 def test_a_higher_priority_goes_first_then_the_older(alice: User, worker: Worker) -> None:
@@ -138,3 +142,162 @@ def test_a_higher_priority_goes_first_then_the_older(alice: User, worker: Worker
     Job.objects.filter(pk=urgent.pk).update(priority=1)
     order = [Job.objects.claim("bf16", worker) for _ in range(3)]
     assert [job.pk if job else None for job in order] == [urgent.pk, first.pk, second.pk]
+
+
+# Order ----------------------------------------------------------------------------------------------
+
+
+def used(user: User, seconds: float, minutes_ago: float = 0) -> None:
+    """Enter GPU-seconds in the ledger."""
+    entry = UsageEntry.objects.create(
+        user=user, job=uuid4(), attempt=1, engine="bf16", gpu_seconds=seconds, images=1, outcome="succeeded"
+    )
+    UsageEntry.objects.filter(pk=entry.pk).update(created_at=Now() - timedelta(minutes=minutes_ago))
+
+
+def with_loras(job: Job, lora_set: str, seconds_old: float = 0) -> Job:
+    Job.objects.filter(pk=job.pk).update(lora_set=lora_set, created_at=Now() - timedelta(seconds=seconds_old))
+    return job
+
+
+def test_who_used_less_of_late_goes_first(alice: User, bob: User, worker: Worker) -> None:
+    used(alice, 100)
+    jobs = [submit(alice), submit(alice), submit(bob)]
+    assert claim(worker).pk == jobs[2].pk
+    assert claim(worker).pk == jobs[0].pk
+
+
+def test_what_was_used_before_the_last_hour_is_forgotten(alice: User, bob: User, worker: Worker) -> None:
+    used(alice, 100, minutes_ago=61)
+    first = submit(alice)
+    submit(bob)
+    assert claim(worker).pk == first.pk
+
+
+def test_a_running_job_counts_as_used(alice: User, bob: User, worker: Worker, other_worker: Worker) -> None:
+    submit(alice)
+    running = claim(worker)
+    Job.objects.filter(pk=running.pk).update(started_at=Now() - timedelta(seconds=60))
+    submit(alice)
+    bobs = submit(bob)
+    assert claim(other_worker).pk == bobs.pk
+
+
+def test_a_small_difference_does_not_decide(alice: User, bob: User, worker: Worker) -> None:
+    used(alice, 3)
+    first = submit(alice)
+    submit(bob)
+    assert claim(worker).pk == first.pk
+
+
+def test_priority_goes_before_fairness(alice: User, bob: User, worker: Worker) -> None:
+    used(alice, 1000)
+    submit(bob)
+    urgent = submit(alice)
+    Job.objects.filter(pk=urgent.pk).update(priority=1)
+    assert claim(worker).pk == urgent.pk
+
+
+@pytest.mark.parametrize(
+    ("seconds_old", "warm", "first"),
+    [
+        (5, ["warm"], 1),  # passed by what is in memory
+        (31, ["warm"], 0),  # but not for ever
+        (5, [], 0),  # nobody else would be quicker
+        (5, ["cold"], 0),
+    ],
+)
+def test_a_job_whose_loras_must_be_loaded_may_be_passed_for_a_while(
+    alice: User, worker: Worker, seconds_old: float, warm: list[str], first: int
+) -> None:
+    jobs = [with_loras(submit(alice), "cold", seconds_old), with_loras(submit(alice), "warm")]
+    claimed = Job.objects.claim("bf16", worker, warm)
+    assert claimed == jobs[first]
+
+
+def test_a_job_without_loras_never_waits_for_them(alice: User, worker: Worker) -> None:
+    plain = submit(alice)
+    with_loras(submit(alice), "warm")
+    assert Job.objects.claim("bf16", worker, ["warm"]) == plain
+
+
+def test_what_was_begun_is_finished_first(alice: User, bob: User, worker: Worker) -> None:
+    submit(alice)
+    lost = claim(worker)
+    urgent = submit(bob)
+    Job.objects.filter(pk=urgent.pk).update(priority=5)
+    let_the_lease_run_out(lost)
+    assert claim(worker).pk == lost.pk
+
+
+@pytest.mark.parametrize("mode", [Mode.PAUSE, Mode.DRAIN])
+@pytest.mark.parametrize("what", ["worker", "engine"])
+def test_a_paused_worker_or_engine_takes_no_job(alice: User, worker: Worker, mode: Mode, what: str) -> None:
+    submit(alice)
+    target = worker if what == "worker" else Pool.of("bf16")
+    operations.set_mode(target, mode)
+    assert Job.objects.claim("bf16", worker) is None
+    operations.set_mode(target, Mode.RUN)
+    assert Job.objects.claim("bf16", worker)
+
+
+# Faults ---------------------------------------------------------------------------------------------
+
+
+def test_a_cancelled_job_whose_worker_died_is_not_drawn_again(alice: User, worker: Worker) -> None:
+    submit(alice)
+    job = claim(worker)
+    job.cancel()
+    let_the_lease_run_out(job)
+    assert Job.objects.claim("bf16", worker) is None
+    job.refresh_from_db()
+    assert job.state == "cancelled"
+
+
+def test_a_lease_far_ahead_is_no_lease_after_the_clock_was_set_back(alice: User, worker: Worker) -> None:
+    submit(alice)
+    job = claim(worker)
+    Job.objects.filter(pk=job.pk).update(lease_until=Now() + timedelta(hours=1))
+    assert claim(worker).attempt == 2
+
+
+def test_a_slots_next_process_frees_what_the_one_before_had(
+    alice: User, worker: Worker, other_worker: Worker
+) -> None:
+    submit(alice)
+    submit(alice)
+    mine, others = claim(worker), claim(other_worker)
+    assert Job.objects.release_all_of(worker) == 1
+    assert list(Job.objects.abandoned("bf16")) == [mine]
+    assert Job.objects.held(others.pk, others.attempt).exists()
+
+
+def test_every_attempt_has_one_entry_in_the_ledger(alice: User, worker: Worker) -> None:
+    submit(alice, count=2)
+    lost = claim(worker)
+    draw(lost, 0)
+    Job.objects.filter(pk=lost.pk).update(
+        state="running", attempt=1, started_at=Now() - timedelta(seconds=100),
+        lease_until=Now() - timedelta(seconds=1),
+    )  # fmt: skip
+    failed = claim(worker)
+    Job.objects.release(failed, "device_failed", 2.5)
+    last = claim(worker)
+    draw(last, 1)
+    Job.objects.filter(pk=last.pk).update(state="running", attempt=3)
+    assert Job.objects.finish(last, "succeeded", gpu_seconds=1.5)
+    ledger = UsageEntry.objects.order_by("attempt")
+    entries = list(ledger.values_list("attempt", "outcome", "images", "worker"))
+    slot = "atelier-01/cpu/bf16"
+    assert entries == [
+        (1, "lost", 1, slot), (2, "device_failed", 0, slot), (3, "succeeded", 1, slot)
+    ]  # fmt: skip
+    seconds = list(ledger.values_list("gpu_seconds", flat=True))
+    # From the start to the last sign, which is a lease before it ran out.
+    assert seconds == pytest.approx([39, 2.5, 1.5], abs=0.5)
+
+
+def test_the_sets_of_loras_have_the_same_name_in_any_order(alice: User) -> None:
+    night, lines = Lora(sha256="b" * 64), Lora(sha256="a" * 64)
+    assert lora_set([night, lines]) == lora_set([lines, night]) == f"{'a' * 16},{'b' * 16}"
+    assert lora_set([]) == ""

@@ -1,22 +1,26 @@
 """The worker's loop, with the real demo model, and with an engine that breaks on purpose."""
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
 import PIL.Image
 import pytest
+from django.db import OperationalError, connection
 from django.db.models.functions import Now
 
 from accounts.models import User
-from generation import runner
-from generation.models import Image, Job
+from generation import media, operations, pictures, runner
+from generation.models import Image, Job, lora_set
+from generation.queue import JobQuerySet
 from generation.runner import WorkerProcess
-from gpu.engines import DeviceFailed, Drawn, ImageSpec, InvalidOutput, OnStep
-from gpu.models import Worker
+from gpu import devices
+from gpu.engines import DeviceFailed, Drawn, Held, ImageSpec, InvalidOutput, OnStep
+from gpu.models import Mode, Worker
 from loras import library
 from loras.models import Lora
-from tests.conftest import submit
+from tests.conftest import asked, submit
 
 
 class FaultyEngine:
@@ -34,6 +38,9 @@ class FaultyEngine:
 
     def unload(self) -> None:
         """There is nothing to unload."""
+
+    def held(self) -> Held:
+        return Held()
 
     def batch_size(self, width: int, height: int) -> int:
         return self.batch
@@ -117,7 +124,7 @@ def test_a_cancelled_job_stops_before_the_next_step(alice: User, process: Worker
     job = submit(alice, seed=1)
     broken(process, job.cancel).run_next_job()
     job.refresh_from_db()
-    assert (job.state, job.step, job.images.count()) == ("cancelled", 2, 0)
+    assert (job.state, job.step, job.images.count()) == ("cancelled", 3, 0)
 
 
 def test_pictures_stored_before_a_fault_are_kept(alice: User, process: WorkerProcess) -> None:
@@ -179,7 +186,9 @@ def test_a_job_that_breaks_every_device_fails(alice: User, process: WorkerProces
     for _ in range(3):
         with pytest.raises(DeviceFailed):
             broken(process, fail(DeviceFailed("The device failed"))).run_next_job()
-    assert process.run_next_job() == "nothing to do"
+    # Three in ten minutes pause the slot; the sweep ends the job.
+    assert process.run_next_job() == "pause"
+    assert Job.objects.end_abandoned("bf16") == 1
     job.refresh_from_db()
     assert (job.state, job.error_code) == ("failed", "worker_died")
 
@@ -202,7 +211,7 @@ def test_the_heartbeat_renews_the_lease_of_the_job_in_hand(alice: User, process:
     def beat() -> None:
         Job.objects.update(lease_until=Now() - timedelta(seconds=1))
         process.beat()
-        assert not Job.objects.eligible("bf16").exists()
+        assert not Job.objects.work_for("bf16")
 
     broken(process, beat).run_next_job()
     job.refresh_from_db()
@@ -245,3 +254,137 @@ def test_a_model_that_cannot_be_loaded_fails_the_job(
     job.refresh_from_db()
     assert (job.state, job.error_code) == ("failed", "model")
     assert "could not be loaded" in job.error
+
+
+# What keeps a worker from taking a job ------------------------------------------------------------------
+
+
+def test_a_worker_waits_for_memory_that_others_hold_instead_of_failing_jobs(
+    alice: User, process: WorkerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit(alice)
+    cpu = devices.cpu()
+    monkeypatch.setattr(devices, "find", lambda name: replace(cpu, free=1_000_000))
+    said = process.run_next_job()
+    assert said.startswith(f"Waits for memory that other processes hold on {cpu.name}. The model needs ")
+    row = Worker.objects.get()
+    assert (row.state, row.note, process.rest) == ("waiting", said, runner.WAIT_SECONDS)
+    job.refresh_from_db()
+    assert (job.state, job.attempt) == ("queued", 0)
+    monkeypatch.setattr(devices, "find", lambda name: cpu)
+    process.beat()
+    row.refresh_from_db()
+    assert (row.state, row.note) == ("idle", "")
+
+
+def test_a_model_that_never_fits_fails_the_job_instead_of_waiting(
+    alice: User, process: WorkerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit(alice)
+    cpu = devices.cpu()
+    monkeypatch.setattr(devices, "find", lambda name: replace(cpu, free=1_000_000, total=2_000_000))
+    process.run_next_job()
+    job.refresh_from_db()
+    assert (job.state, job.error_code) == ("failed", "model")
+
+
+def test_a_worker_waits_for_disk_space(
+    alice: User, process: WorkerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit(alice)
+    broken(process, lambda: None)
+    monkeypatch.setattr(media, "free_bytes", lambda: 499_000_000)
+    assert process.run_next_job() == "Waits for disk space: 0.5 GB are free, 0.5 GB are needed."
+    monkeypatch.setattr(media, "free_bytes", lambda: 501_000_000)
+    process.run_next_job()
+    job.refresh_from_db()
+    assert job.state == "succeeded"
+
+
+def test_a_full_disk_fails_the_job_and_says_so(
+    alice: User, process: WorkerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = submit(alice)
+
+    def full(*args: Any, **facts: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pictures, "store", full)
+    broken(process, lambda: None).run_next_job()
+    job.refresh_from_db()
+    assert (job.state, job.error_code) == ("failed", "disk_full")
+    assert job.error.startswith("The picture could not be stored: No space left on device.")
+
+
+def test_a_drained_worker_gives_its_memory_back(alice: User, process: WorkerProcess) -> None:
+    submit(alice)
+    process.run_next_job()
+    process.beat()
+    row = Worker.objects.get()
+    assert row.model
+    assert row.load_seconds
+    assert row.memory_model > 10_000_000
+    operations.set_mode(row, Mode.DRAIN)
+    assert process.run_next_job() == "drain"
+    assert process.engine is None
+    row.refresh_from_db()
+    assert (row.model, row.memory_model, row.state) == ("", 0, "idle")
+
+
+def test_the_loras_in_memory_are_known(alice: User, process: WorkerProcess) -> None:
+    library.add_demo_loras()
+    night = Lora.objects.get(slug="night")
+    Job.submit(alice, loras=[(night, 1.0)], **asked())
+    process.run_next_job()
+    process.beat()
+    row = Worker.objects.get()
+    assert row.loras == [night.sha256]
+    assert row.memory_loras > 0
+    assert list(process.warm) == [lora_set([night])]
+
+
+# A database that is away for a moment -------------------------------------------------------------------
+
+
+def test_drawing_goes_on_while_the_database_is_away(
+    alice: User, process: WorkerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step cannot be recorded, and the end is recorded at the second try."""
+    job = submit(alice, seed=1)
+    real = JobQuerySet.finish
+    failures: list[int] = []
+
+    def away(*args: Any, **facts: Any) -> bool:
+        raise OperationalError("server closed the connection unexpectedly")
+
+    def once_away(self: JobQuerySet, *args: Any, **facts: Any) -> bool:
+        if not failures:
+            failures.append(1)
+            away()
+        return real(self, *args, **facts)
+
+    monkeypatch.setattr(connection, "close", lambda: None)  # the test's transaction lives in it
+    monkeypatch.setattr(JobQuerySet, "goes_on", away)
+    monkeypatch.setattr(JobQuerySet, "finish", once_away)
+    broken(process, lambda: None).run_next_job()
+    job.refresh_from_db()
+    assert (job.state, job.images.count(), failures) == ("succeeded", 1, [1])
+
+
+def test_it_does_not_insist_for_longer_than_a_lease(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.FLUXSITE_LEASE_SECONDS = 1
+    monkeypatch.setattr(connection, "close", lambda: None)
+
+    def away() -> None:
+        raise OperationalError
+
+    with pytest.raises(OperationalError):
+        runner.insist(away)
+
+
+def test_a_new_process_frees_the_job_of_the_one_before(alice: User, process: WorkerProcess) -> None:
+    submit(alice)
+    lost = Job.objects.claim("bf16", process.row)
+    assert lost
+    again = WorkerProcess("bf16")
+    assert broken(again, lambda: None).run_next_job() == f"{lost.pk} attempt 2: succeeded"

@@ -11,6 +11,7 @@ from django.utils import timezone
 from accounts.models import User
 from generation.models import Job
 from generation.templatetags import jobs, studio
+from generation.words import duration
 from tests.conftest import submit
 from tests.generation.drawn import draw
 
@@ -46,7 +47,7 @@ def job_that(**is_now: Any) -> Job:
     ],
 )
 def test_seconds_read_as_people_say_them(value: float | None, words: str) -> None:
-    assert studio.seconds(value) == words
+    assert duration(value) == words
 
 
 def test_seeds_are_grouped_by_thin_spaces() -> None:

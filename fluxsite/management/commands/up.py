@@ -1,4 +1,4 @@
-"""``manage.py up``: the whole studio on this machine, web and workers, until Ctrl-C."""
+"""``manage.py up``: the whole studio on this machine, web, workers and housekeeping, until Ctrl-C."""
 
 import socket
 import sys
@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from accounts import setup
 from fluxsite.listen import listen
-from fluxsite.management.commands.workers import add_slot_arguments, cluster, slots_from
+from fluxsite.management.commands.workers import add_slot_arguments, cluster, housekeeping, slots_from
 from gpu.model_card import ModelCard
 from gpu.supervisor import Child, Supervisor
 from loras.library import add_demo_loras
@@ -39,7 +39,7 @@ class Command(BaseCommand):
         except (OSError, OverflowError) as error:
             raise CommandError(f"Cannot listen on {host}:{port}: {error}") from error
         self._announce(listener, port)
-        Supervisor([_web(listener, host), *(cluster(slot) for slot in taken)]).run()
+        Supervisor([_web(listener, host), housekeeping(), *(cluster(slot) for slot in taken)]).run()
         self.stdout.write("Stopped.")
 
     def _make_administrator(self) -> None:

@@ -68,5 +68,17 @@ def _allotted(there: Sequence[devices.Device]) -> list[Slot]:
 
 def cluster(slot: Slot) -> Child:
     """A django-q2 cluster of one worker on a slot."""
-    manage = Path(settings.BASE_DIR) / "manage.py"
-    return Child(f"{slot} worker", [sys.executable, str(manage), "qcluster"], slot.environment)
+    return Child(f"{slot} worker", _qcluster(), slot.environment)
+
+
+def housekeeping() -> Child:
+    """The cluster that runs the schedules. One is enough for all hosts; a second one does no harm."""
+    return Child(
+        "housekeeping",
+        _qcluster(),
+        {"Q_CLUSTER_NAME": settings.Q_CLUSTER["name"], "CUDA_VISIBLE_DEVICES": ""},
+    )
+
+
+def _qcluster() -> list[str]:
+    return [sys.executable, str(Path(settings.BASE_DIR) / "manage.py"), "qcluster"]

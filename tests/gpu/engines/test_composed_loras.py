@@ -61,6 +61,9 @@ class TextLoras:
             raise self.error
         return active(loras)
 
+    def kept(self) -> tuple[int, frozenset[str]]:
+        return 0, frozenset()
+
 
 @pytest.fixture
 def transformer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> NunchakuFluxTransformer2dModel:

@@ -1,0 +1,22 @@
+"""Numbers as people say them."""
+
+
+def duration(seconds: float | None) -> str:
+    """A time: 0.4 s, 12 s, 2 min 5 s, 1 h 3 min; nothing when it was not measured."""
+    if seconds is None:
+        return ""
+    seconds = max(seconds, 0)  # two clocks may differ by a blink
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def place(position: int) -> str:
+    """1st, 2nd, 3rd, 4th, 11th, 21st."""
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(position % 10, "th")
+    return f"{position}{'th' if position % 100 in (11, 12, 13) else ending}"

@@ -1,0 +1,42 @@
+"""What runs on the schedule."""
+
+from datetime import timedelta
+from typing import Any
+
+from django.core.management import call_command
+from django.utils import timezone
+from django_q.models import Schedule, Task
+
+from accounts.models import User
+from generation import housekeeping
+from generation.models import Job
+from gpu.models import Worker
+from tests.conftest import submit
+from tests.generation.test_queue import let_the_lease_run_out
+
+
+def test_what_no_worker_is_left_to_end_is_ended(alice: User, settings: Any) -> None:
+    settings.FLUXSITE_MAX_ATTEMPTS = 1
+    submit(alice)
+    job = Job.objects.claim("bf16", Worker.start("atelier-01", "cpu", "bf16", 1))
+    assert job
+    assert housekeeping.sweep() == "0 jobs ended, 0 rows of django-q2 deleted"
+    let_the_lease_run_out(job)
+    assert housekeeping.sweep() == "1 jobs ended, 0 rows of django-q2 deleted"
+    job.refresh_from_db()
+    assert (job.state, job.error_code) == ("failed", "worker_died")
+
+
+def test_only_the_newest_rows_of_django_q2_are_kept(db: None, monkeypatch: Any) -> None:
+    monkeypatch.setattr(housekeeping, "TASKS_KEPT", 3)
+    for n in range(5):
+        at = timezone.now() + timedelta(seconds=n)
+        Task.objects.create(id=f"{n}", name=f"{n}", func="f", started=at, stopped=at, success=True)
+    assert housekeeping.prune_tasks() == 2
+    assert sorted(Task.objects.values_list("name", flat=True)) == ["2", "3", "4"]
+
+
+def test_each_migration_sees_to_the_schedule_and_makes_it_once(db: None) -> None:
+    call_command("migrate", verbosity=0)
+    (schedule,) = Schedule.objects.all()
+    assert (schedule.func, schedule.minutes) == ("generation.housekeeping.sweep", 1)
