@@ -94,7 +94,8 @@ class JobQuerySet(models.QuerySet["Job"]):
         for user, seconds in entries.values_list("user").annotate(Sum("gpu_seconds")):
             used[user] += seconds
         now = timezone.now()
-        for user, started in self.filter(state="running").values_list("owner", "started_at"):
+        running = self.filter(state="running").order_by()
+        for user, started in running.values_list("owner", "started_at"):
             if user in used and started:
                 used[user] += max(0.0, (now - started).total_seconds())
         return used

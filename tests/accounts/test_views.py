@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from django.db import connection
 from django.test import Client
 
 from accounts import setup
@@ -66,7 +67,8 @@ def test_logging_out_ends_the_session(client: Client, alice: User) -> None:
 def test_the_setup_page_shows_only_what_is_so(client: Client, db: None, media: Path) -> None:
     media.mkdir()
     page = client.get(setup.link("") or "").content.decode()
-    for fact in ("SQLite, ready", "GB free", "Demo model", "None is on yet"):
+    database = {"sqlite": "SQLite", "postgresql": "PostgreSQL"}[connection.vendor]
+    for fact in (f"{database}, ready", "GB free", "Demo model", "None is on yet"):
         assert fact in page
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import PIL.Image
 import pytest
+from django.db import IntegrityError
 from django.db.models.functions import Now
 
 from accounts.models import User
@@ -66,5 +67,5 @@ def test_a_worker_that_lost_the_job_stores_nothing(job: Job, media: Path) -> Non
 
 def test_a_picture_is_stored_once(job: Job) -> None:
     store(job)
-    with pytest.raises(Exception, match="UNIQUE"):
+    with pytest.raises(IntegrityError):
         store(job)
