@@ -65,10 +65,9 @@ class JobBroker(Broker):  # type: ignore[misc]
         while (left := until - time.monotonic()) > 0:
             worker.watch()
             if not worker.is_ready():
-                # Whatever came while the worker was busy is found as soon as it is not.
-                look = True
                 time.sleep(GLANCE_SECONDS)
-            elif (look or self._is_due()) and self._work_waits():
+            # After a job the worker looks for the next one itself: asking here as well would cost its time.
+            elif worker.wants_more() or ((look or self._is_due()) and self._work_waits()):
                 worker.woken()
                 return [("", self._wake_up())]
             else:

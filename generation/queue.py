@@ -102,11 +102,11 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     # A worker's writes --------------------------------------------------------------------------------
 
-    def claim(self, engine: str, worker: Worker, warm: Collection[str] = ()) -> "Job | None":
+    def claim(self, engine: str, worker: Worker, warm: Collection[str] = (), stage: str = "") -> "Job | None":
         """Give the next job to ``worker`` until its lease runs out; None if there is none, or it is paused.
 
-        ``warm``: sets of LoRAs that need no loading. Jobs that used up their attempts fail here instead
-        (they killed their workers).
+        ``warm``: sets of LoRAs that need no loading. ``stage``: what the worker does first. Jobs that used
+        up their attempts fail here instead (they killed their workers).
         """
         with transaction.atomic():
             if Worker.wanted(worker.host, worker.device, engine) != Mode.RUN:
@@ -118,7 +118,7 @@ class JobQuerySet(models.QuerySet["Job"]):
                 free = self.queued(engine) if job.state == "queued" else self.abandoned(engine)
                 taken = free.filter(pk=job.pk, attempt=job.attempt).update(
                     state="running",
-                    stage="",
+                    stage=stage,
                     attempt=F("attempt") + 1,
                     worker=worker,
                     lease_until=Now() + _lease(),
@@ -128,6 +128,7 @@ class JobQuerySet(models.QuerySet["Job"]):
                     step=0,
                 )
                 if taken:
+                    worker.now(Worker.State(stage or "drawing"), note="")
                     if job.state == "running":
                         self._enter_lost(job)
                     job.refresh_from_db()

@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing.util import Finalize
@@ -31,6 +32,7 @@ from gpu import devices, engines, slots
 from gpu.engines import (
     Cancelled,
     DeviceFailed,
+    Drawn,
     Engine,
     EngineConfig,
     EngineError,
@@ -50,6 +52,7 @@ REPORT_SECONDS = 0.2
 # How often a worker that cannot load its model looks again whether it can.
 WAIT_SECONDS = 5.0
 HEARTBEAT_SECONDS = 5.0
+UNKNOWN = "The worker met an error it does not know. Try again; its log has the details."
 # A device that failed so often within so long is not trusted with more jobs.
 FATAL_ERRORS = 3
 FATAL_WITHIN = timedelta(minutes=10)
@@ -73,9 +76,13 @@ class WorkerProcess:
         self.row = Worker.start(
             socket.gethostname(), settings.FLUXSITE_DEVICE, engine, os.getpid(), **self._device_facts()
         )
-        self.held: tuple[UUID, int] | None = None
+        # Jobs in hand: one that is drawn, and perhaps one before it that is stored still.
+        self.held: set[tuple[UUID, int]] = set()
+        self.saver: Executor = ThreadPoolExecutor(1, "saver")
+        self.saving = self.saver.submit(lambda: None)
         self.waits = False
         self.rest = 0.0
+        self.more = False
         self.steps = StepClock()
         # Sets of LoRAs drawn lately: they are in memory still.
         self.warm: deque[str] = deque(maxlen=settings.FLUXSITE_LORAS_IN_MEMORY)
@@ -98,8 +105,8 @@ class WorkerProcess:
 
     def beat(self) -> None:
         """Say that the process lives and what it holds, and renew the lease of the job in hand."""
-        if held := self.held:
-            Job.objects.keep(*held)
+        for pk, attempt in list(self.held):
+            Job.objects.keep(pk, attempt)
         self.row.now(**self._device_facts(), **self._held_facts())
         if self.waits and not self.cannot_start():
             self._idle()
@@ -113,40 +120,53 @@ class WorkerProcess:
         return {"device_name": device.name, "memory_total": device.total, "memory_free": device.free}
 
     def _held_facts(self) -> dict[str, Any]:
-        held = self.engine.held() if self.engine and self.engine.loaded else engines.Held()
+        held = self.engine.held() if self.engine and self.is_loaded else engines.Held()
         return {"memory_model": held.model, "memory_loras": held.loras, "loras": sorted(held.sha256)}
 
     # One wake-up --------------------------------------------------------------------------------------
 
     def run_next_job(self) -> str:
-        """What became of it, for django-q2's log. ``rest`` is then for how long no wake-up is wanted."""
-        self.rest = 0.0
-        wanted = Worker.wanted(self.row.host, self.row.device, self.engine_name)
-        if wanted == Mode.DRAIN:
-            self.drain()
-        if wanted != Mode.RUN:
-            return str(wanted)
+        """Draw the next job; returns what became of it, for django-q2's log.
+
+        Afterwards ``rest`` is for how long no wake-up is wanted, ``more`` whether there may be more to do.
+        """
+        self.rest, self.more = 0.0, False
         if reason := self.cannot_start():
             log.warning("%s", reason)
-            self.waits = True
+            self.waits, self.rest = True, WAIT_SECONDS
             self.row.now(Worker.State.WAITING, note=reason)
-            self.rest = WAIT_SECONDS
             return reason
-        job = Job.objects.claim(self.engine_name, self.row, list(self.warm))
+        stage = Job.Stage.DRAWING if self.is_loaded else Job.Stage.LOADING
+        job = Job.objects.claim(self.engine_name, self.row, list(self.warm), stage)
         if job is None:
-            return "nothing to do"
+            return self._nothing_to_do()
+        self.more = True
         return self._run(job)
 
+    def _nothing_to_do(self) -> str:
+        if Worker.wanted(self.row.host, self.row.device, self.engine_name) == Mode.DRAIN:
+            self.drain()
+            return "drained"
+        self._idle()
+        return "nothing to do"
+
     def _run(self, job: Job) -> str:
-        self.held = job.pk, job.attempt
-        try:
-            outcome = Attempt(job, self).run()
-        finally:
-            self.held = None
-            self.steps.stop()
-            self.warm.append(job.lora_set)
-            self._idle()
+        self.held.add((job.pk, job.attempt))
+        outcome = Attempt(job, self).run()
+        self.warm.append(job.lora_set)
         return f"{job.pk} attempt {job.attempt}: {outcome}"
+
+    @property
+    def is_loaded(self) -> bool:
+        return self.engine is not None and self.engine.loaded
+
+    def save(self, work: Callable[[], None]) -> None:
+        """Do it beside the drawing, one after the other."""
+        self.saving = self.saver.submit(work)
+
+    def settle(self) -> None:
+        """Wait until everything drawn is stored."""
+        self.saver.shutdown()
 
     def _idle(self) -> None:
         self.waits = False
@@ -169,7 +189,7 @@ class WorkerProcess:
         free = media.free_bytes()
         if free is not None and free < floor:
             return f"Waits for disk space: {free / 1e9:.1f} GB are free, {floor / 1e9:.1f} GB are needed."
-        if self.engine and self.engine.loaded:
+        if self.is_loaded:
             return ""
         try:
             device, host = devices.find(settings.FLUXSITE_DEVICE), devices.find("cpu")
@@ -210,7 +230,10 @@ class WorkerProcess:
 
 
 class Attempt:
-    """One worker's try at one job. Everything it writes is fenced by the number of the attempt."""
+    """One worker's try at one job. Everything it writes is fenced by the number of the attempt.
+
+    Pictures are stored, and the job is ended, in the process's saver thread: the device draws on meanwhile.
+    """
 
     def __init__(self, job: Job, process: WorkerProcess) -> None:
         self.job = job
@@ -218,73 +241,60 @@ class Attempt:
         self.seconds = {"load_seconds": 0.0, "draw_seconds": 0.0, "save_seconds": 0.0}
         self.notice = ""
         self.step = 0
-        self.reported_at = 0.0
+        self.reported_at = time.monotonic()  # the claim is a report
+        self.save_error: Exception | None = None
 
     def run(self) -> str:
-        """Draw what is missing and end the job; returns the state it ended in, or "taken away".
+        """Draw what is missing; what was drawn is stored soon after. Returns how the drawing ended.
 
         Raises DeviceFailed, with the job free for another worker: this process must end.
         """
+        error: Exception | None = None
         try:
             self._draw_missing()
-            ended = self._finish(Job.State.SUCCEEDED)
-        except Cancelled:
-            ended = self._finish(Job.State.CANCELLED)
-        except DeviceFailed as error:
-            Job.objects.release(self.job, UsageEntry.Outcome.DEVICE_FAILED, self.seconds["draw_seconds"])
-            self.process.pause_if_it_fails_often(error)
+        except DeviceFailed as failed:
+            self._release(failed)
             raise
-        except EngineError as error:
-            log.warning("Job %s failed: %s", self.job.pk, error)
-            ended = self._finish(Job.State.FAILED, error_code=error.code, error=str(error))
-        except DatabaseError:
-            raise  # nothing can be recorded now: the lease runs out and the job is tried again
-        except Exception:
-            log.exception("Job %s failed", self.job.pk)
-            ended = self._finish(
-                Job.State.FAILED,
-                error_code="internal",
-                error="The worker met an error it does not know. Try again; its log has the details.",
-            )
-        return ended
+        except Exception as raised:
+            error = raised
+        finally:
+            self.process.steps.stop()
+        self.process.save(lambda: self._end(error))
+        return type(error).__name__ if error else "drawn"
 
-    def _finish(self, state: Job.State, **facts: Any) -> str:
-        facts |= {
-            "notice": self.notice,
-            "step": self.step,
-            "gpu_seconds": self.seconds["draw_seconds"],
-            **self.seconds,
-        }
-        ours = insist(lambda: Job.objects.finish(self.job, state, **facts))
-        return state if ours else "taken away"
+    # In the worker's thread ---------------------------------------------------------------------------
 
     def _draw_missing(self) -> None:
         engine = self._loaded_engine()
-        self.process.row.now(Worker.State.DRAWING, note="", model=self.process.card.name)
-        stored = set(self.job.images.values_list("index", flat=True))
+        stored = set(self.job.images.values_list("index", flat=True)) if self.job.attempt > 1 else set()
         missing = [index for index in range(self.job.count) if index not in stored]
         size = engine.batch_size(self.job.width, self.job.height)
         for start in range(0, len(missing), size):
-            self._draw(engine, missing[start : start + size])
+            self._draw(engine, missing[start : start + size], last=start + size >= len(missing))
 
     def _loaded_engine(self) -> Engine:
-        process = self.process
-        is_loaded = process.engine is not None and process.engine.loaded
+        process, was_loaded = self.process, self.process.is_loaded
         with self._timed("load_seconds"):
-            if not is_loaded:
-                self._report(stage=Job.Stage.LOADING)
-                process.row.now(Worker.State.LOADING, note="")
             engine = process.ready_engine()
             engine.load()
-        if not is_loaded:
+        if not was_loaded:
             watched.holds_model(True)
-            process.row.now(load_seconds=self.seconds["load_seconds"])
+            process.row.now(
+                Worker.State.DRAWING,
+                note="",
+                model=process.card.name,
+                load_seconds=self.seconds["load_seconds"],
+            )
         return engine
 
-    def _draw(self, engine: Engine, indexes: list[int]) -> None:
-        """Draw pictures together and store them."""
+    def _draw(self, engine: Engine, indexes: list[int], last: bool) -> None:
+        """Draw pictures together, and have them stored."""
+        if self.save_error:
+            raise self.save_error
         self.step = 0
-        self._report(stage=Job.Stage.DRAWING, picture=indexes[0], together=len(indexes), step=0)
+        place = {"stage": Job.Stage.DRAWING, "picture": indexes[0], "together": len(indexes)}
+        if any(getattr(self.job, name) != value for name, value in place.items()):
+            insist(lambda: self._report(**place, step=0))
         spec = self._spec(tuple(self.job.seeds[index] for index in indexes))
         pixels = spec.width * spec.height * len(spec.seeds)
         self.process.steps.start()
@@ -292,28 +302,13 @@ class Attempt:
             drawn = engine.generate(spec, lambda step: self._step_done(step, pixels))
         self.process.steps.stop()
         self.notice = _unread(drawn.unread)
-        self._report(stage=Job.Stage.SAVING, step=self.step)
-        with self._timed("save_seconds"):
-            for index, seed, image in zip(indexes, spec.seeds, drawn.images, strict=True):
-                self._store(
-                    index, seed, image, model=self.process.card.name, backend=engine.backend,
-                    batch_size=drawn.batch_size, vae_tiling=drawn.vae_tiling,
-                )  # fmt: skip
-
-    def _store(self, index: int, seed: int, image: Any, **drawn: Any) -> None:
-        try:
-            insist(lambda: pictures.store(self.job, index, seed, image, **drawn))
-        except OSError as error:
-            log.exception("A picture of job %s could not be stored", self.job.pk)
-            raise DiskFull(
-                f"The picture could not be stored: {error.strerror or error}. "
-                "Tell who runs the studio, and ask again when there is room."
-            ) from error
+        wait([self.process.saving])  # so that pictures do not pile up where storing is slower than drawing
+        self.process.save(lambda: self._save(engine.backend, indexes, spec, drawn, last))
 
     def _spec(self, seeds: tuple[int, ...]) -> ImageSpec:
         job = self.job
-        loras = tuple(_lora_ref(chosen) for chosen in job.job_loras.select_related("lora"))
-        return ImageSpec(job.prompt, job.width, job.height, job.steps, seeds, loras)
+        chosen = job.job_loras.select_related("lora") if job.lora_set else ()
+        return ImageSpec(job.prompt, job.width, job.height, job.steps, seeds, tuple(map(_lora_ref, chosen)))
 
     def _step_done(self, step: int, pixels: int) -> None:
         """Look at each step whether to go on; record the step if the last record is old."""
@@ -334,6 +329,67 @@ class Attempt:
         self.reported_at = time.monotonic()
         if not Job.objects.renew(self.job.pk, self.job.attempt, **progress):
             raise Cancelled
+
+    def _release(self, error: DeviceFailed) -> None:
+        self.process.held.discard((self.job.pk, self.job.attempt))
+        Job.objects.release(self.job, UsageEntry.Outcome.DEVICE_FAILED, self.seconds["draw_seconds"])
+        self.process.pause_if_it_fails_often(error)
+
+    # In the saver thread ------------------------------------------------------------------------------
+
+    def _save(self, backend: str, indexes: list[int], spec: ImageSpec, drawn: Drawn, last: bool) -> None:
+        """Store pictures that were drawn together; a failure is told by ``_draw`` or ``_end``."""
+        if self.save_error:
+            return
+        try:
+            if last:
+                insist(lambda: self._report(stage=Job.Stage.SAVING, step=spec.steps))
+            with self._timed("save_seconds"):
+                for index, seed, image in zip(indexes, spec.seeds, drawn.images, strict=True):
+                    self._store(
+                        index, seed, image, model=self.process.card.name, backend=backend,
+                        batch_size=drawn.batch_size, vae_tiling=drawn.vae_tiling,
+                    )  # fmt: skip
+        except Exception as error:
+            self.save_error = error
+
+    def _store(self, index: int, seed: int, image: Any, **drawn: Any) -> None:
+        try:
+            insist(lambda: pictures.store(self.job, index, seed, image, **drawn))
+        except OSError as error:
+            log.exception("A picture of job %s could not be stored", self.job.pk)
+            raise DiskFull(
+                f"The picture could not be stored: {error.strerror or error}. "
+                "Tell who runs the studio, and ask again when there is room."
+            ) from error
+
+    def _end(self, error: Exception | None) -> None:
+        """End the job as it deserves, unless another attempt has it."""
+        error = self.save_error or error
+        try:
+            if error is None:
+                self._finish(Job.State.SUCCEEDED)
+            elif isinstance(error, Cancelled):
+                self._finish(Job.State.CANCELLED)
+            elif isinstance(error, EngineError):
+                log.warning("Job %s failed: %s", self.job.pk, error)
+                self._finish(Job.State.FAILED, error_code=error.code, error=str(error))
+            elif isinstance(error, DatabaseError):
+                log.error("Nothing can be recorded; the lease will run out", exc_info=error)
+            else:
+                log.error("Job %s failed", self.job.pk, exc_info=error)
+                self._finish(Job.State.FAILED, error_code="internal", error=UNKNOWN)
+        except Exception:
+            log.exception("The end of job %s could not be recorded; it will be tried again", self.job.pk)
+        finally:
+            # From here on the heartbeat does not keep it.
+            self.process.held.discard((self.job.pk, self.job.attempt))
+
+    def _finish(self, state: Job.State, **facts: Any) -> None:
+        facts |= {"notice": self.notice, "step": self.step, **self.seconds}
+        facts["gpu_seconds"] = self.seconds["draw_seconds"]
+        if not insist(lambda: Job.objects.finish(self.job, state, **facts)):
+            log.warning("Job %s was taken away; this attempt does not count", self.job.pk)
 
     @contextmanager
     def _timed(self, what: str) -> Iterator[None]:
@@ -378,8 +434,14 @@ def start_worker(engine: str) -> None:
     _slot = slots.take(settings.VAR_DIR / "slots", settings.FLUXSITE_DEVICE, engine)
     _process = WorkerProcess(engine)
     threading.Thread(target=_process.beat_for_ever, daemon=True, name="heartbeat").start()
-    Finalize(_process, _process.row.now, args=(Worker.State.STOPPED,), exitpriority=1)
+    Finalize(_process, _stopped, args=(_process,), exitpriority=1)
     watched.started()
+
+
+def _stopped(process: WorkerProcess) -> None:
+    """When django-q2 ends the process in good order."""
+    process.settle()
+    process.row.now(Worker.State.STOPPED)
 
 
 def run_next_job(engine: str) -> str:
@@ -392,7 +454,8 @@ def run_next_job(engine: str) -> str:
     except DeviceFailed as error:
         # The driver's state is lost with the process, and only with it; no exit handler may touch it again.
         log.critical("%s This worker ends; another takes its job.", error)
+        _process.settle()
         logging.shutdown()
         os._exit(1)
     finally:
-        watched.ready(_process.rest)
+        watched.ready(_process.rest, _process.more)

@@ -33,6 +33,7 @@ class WatchedWorker:
         self._state = RawValue(c_int, BUSY)
         self._pid = RawValue(c_int, 0)
         self._model = RawValue(c_int, 0)
+        self._wants_more = RawValue(c_int, 0)
         self._rests_until = RawValue(c_double, 0.0)
         self._deadline = RawValue(c_double, 0.0)
         self._woken_at = 0.0
@@ -45,8 +46,9 @@ class WatchedWorker:
         self._model.value = 0
         self.ready()
 
-    def ready(self, rest: float = 0.0) -> None:
-        """It waits for a task, and wants none for ``rest`` seconds."""
+    def ready(self, rest: float = 0.0, more: bool = False) -> None:
+        """It waits for a task, or for nothing for ``rest`` seconds; ``more``: it had one and wants more."""
+        self._wants_more.value = int(more)
         self._rests_until.value = time.monotonic() + rest if rest else 0.0
         self._state.value = READY
 
@@ -64,6 +66,9 @@ class WatchedWorker:
 
     def is_ready(self) -> bool:
         return self._state.value == READY and time.monotonic() >= self._rests_until.value
+
+    def wants_more(self) -> bool:
+        return bool(self._wants_more.value)
 
     def has_model(self) -> bool:
         return bool(self._model.value)

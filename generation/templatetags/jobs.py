@@ -8,7 +8,10 @@ from django.conf import settings
 from django.urls import reverse
 from django.utils.http import urlencode
 
+from generation import forecast, words
+from generation.engine_states import state_of
 from generation.models import Image, Job
+from generation.templatetags.studio import about
 
 register = template.Library()
 # A meter of more steps than this is one continuous bar.
@@ -17,12 +20,16 @@ MOST_SEGMENTS = 8
 
 @dataclass(frozen=True)
 class Tile:
-    """The place of one picture. ``kind`` names its look; ``done`` counts its finished steps."""
+    """The place of one picture. ``kind`` names its look; ``done`` counts its finished steps.
+
+    ``wait``: how long what it does now will take.
+    """
 
     index: int
     kind: str
     label: str = ""
     done: int = 0
+    wait: str = ""
     image: Image | None = None
 
 
@@ -41,7 +48,8 @@ def _tile(job: Job, index: int, image: Image | None) -> Tile:
     if job.state == Job.State.CANCELLED:
         return Tile(index, "cancelled", "Cancelled")
     if job.state == Job.State.QUEUED:
-        return Tile(index, "waiting", "Queued")
+        now = waiting(job)
+        return Tile(index, "waiting", "Queued" if index else now.words, wait="" if index else now.wait)
     return _running_tile(job, index)
 
 
@@ -49,12 +57,16 @@ def _running_tile(job: Job, index: int) -> Tile:
     if index >= job.picture + job.together:
         return Tile(index, "waiting", "Next")
     if job.stage == Job.Stage.LOADING:
-        return Tile(index, "loading", f"Loading {job.engine.upper()}")
+        return Tile(index, "loading", f"Loading {job.engine.upper()}", wait=_load_time(job))
     if job.stage == Job.Stage.SAVING:
         return Tile(index, "saving", "Saving", job.steps)
     if job.stage == Job.Stage.DRAWING:
         return Tile(index, "drawing", _step(job), job.step)
     return Tile(index, "waiting", "Starting")
+
+
+def _load_time(job: Job) -> str:
+    return about(job.worker.load_seconds) if job.worker else ""
 
 
 def _step(job: Job) -> str:
@@ -66,9 +78,45 @@ def state_words(job: Job) -> str:
     """What the job does now, or what became of it."""
     if job.state == Job.State.SUCCEEDED:
         return "Done"
+    if job.state == Job.State.QUEUED:
+        return waiting(job).words
     if job.state != Job.State.RUNNING:
         return job.get_state_display().capitalize()
     return "Stopping" if job.cancel_requested_at else _running_tile(job, job.picture).label
+
+
+@register.filter
+def state_wait(job: Job) -> str:
+    """What stands behind the words while the job waits or loads: ~14 s."""
+    if job.state == Job.State.QUEUED:
+        return waiting(job).wait
+    is_loading = job.stage == Job.Stage.LOADING and not job.cancel_requested_at
+    return _load_time(job) if job.state == Job.State.RUNNING and is_loading else ""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A queued job: what it waits for, how long, and what helps where waiting alone does not."""
+
+    words: str
+    wait: str = ""
+    remedy: str = ""
+
+
+@register.filter
+def waiting(job: Job) -> Waiting:
+    """What a queued job waits for. Costs no query a job: places and states are remembered for a moment."""
+    engine, name = state_of(job.engine), job.engine.upper()
+    if engine.state == "off":
+        return Waiting(f"Waits for a {name} slot", "none is on", "An admin can start one")
+    if engine.state == "paused":
+        return Waiting(f"{name} is paused", remedy="An admin can resume it")
+    if engine.state == "waits":
+        return Waiting(f"{name} waits", remedy=engine.note)
+    place = forecast.place_of(job)
+    if place is None:
+        return Waiting("Queued")
+    return Waiting(f"{words.place(place.position)} in line", about(place.wait))
 
 
 @register.filter

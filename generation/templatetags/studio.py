@@ -57,6 +57,25 @@ register.filter("seconds", duration)
 
 
 @register.filter
+def about(seconds: float | None) -> str:
+    """An estimate, in whole seconds: ~9 s; nothing where nothing is known."""
+    if seconds is None:
+        return ""
+    return f"~{max(1, round(seconds))} s" if seconds < 59.5 else f"~{duration(seconds)}"
+
+
+@register.filter
+def gigabytes(size: int) -> str:
+    """Bytes of memory as 8.4, in units of 1024³ as devices are sold."""
+    return f"{size / 1024**3:.1f}"
+
+
+@register.filter
+def whole_gigabytes(size: int) -> str:
+    return f"{size / 1024**3:.0f}"
+
+
+@register.filter
 def day(moment: Any) -> str:
     """Today, Yesterday, or the date."""
     date = timezone.localdate(moment)
@@ -90,6 +109,12 @@ def active_jobs(user: User | AnonymousUser) -> list[Job]:
         return []
     active = Job.objects.visible_to(user).active()
     return list(active.only("id", "state", "stage", "step", "steps").order_by("-state", "id")[:100])
+
+
+@register.filter
+def short_device(device: str) -> str:
+    """GPU-8f2c1a9b of a GPU's UUID: enough to tell two apart."""
+    return "-".join(device.split("-")[:2])
 
 
 @register.simple_tag

@@ -97,10 +97,10 @@ def mechanic(bob: User, client: Client) -> Client:
 
 
 def test_the_list_of_workers_shows_what_each_does(alice: User, worker: Worker, mechanic: Client) -> None:
-    worker.now(Worker.State.DRAWING, memory_model=8_000_000_000, note="A note.")
     submit(alice)
     job = Job.objects.claim("bf16", worker)
     assert job
+    worker.now(memory_model=8_000_000_000, note="A note.")
     page = mechanic.get(reverse("admin:gpu_worker_changelist")).content.decode()
     for words in ("A GPU", "drawing", "alice, step 0 of 4", "model 7.5", "A note.", "admin-live"):
         assert words in page, words

@@ -1,5 +1,6 @@
 """The worker's loop, with the real demo model, and with an engine that breaks on purpose."""
 
+from concurrent.futures import Executor, Future
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -54,9 +55,25 @@ class FaultyEngine:
         return Drawn((grey,) * len(spec.seeds), len(spec.seeds), unread=self.unread)
 
 
+class Immediately(Executor):
+    """Does it in the same thread: the test's transaction is that thread's."""
+
+    def submit(self, work: Any, /, *args: Any, **kwargs: Any) -> "Future[Any]":
+        done: Future[Any] = Future()
+        done.set_result(work(*args, **kwargs))
+        return done
+
+
+def new_process() -> WorkerProcess:
+    process = WorkerProcess("bf16")
+    process.settle()
+    process.saver = Immediately()
+    return process
+
+
 @pytest.fixture
 def process(db: None) -> WorkerProcess:
-    return WorkerProcess("bf16")
+    return new_process()
 
 
 def broken(process: WorkerProcess, fault: Any, seed: int = 1, **engine: Any) -> WorkerProcess:
@@ -73,7 +90,7 @@ def fail(error: Exception) -> Any:
 
 def test_it_draws_a_job_with_the_demo_model(alice: User, process: WorkerProcess, media: Path) -> None:
     job = submit(alice, seed=7, count=2)
-    assert process.run_next_job() == f"{job.pk} attempt 1: succeeded"
+    assert process.run_next_job() == f"{job.pk} attempt 1: drawn"
     job.refresh_from_db()
     assert (job.state, job.step, job.picture, job.stage, job.error) == ("succeeded", 4, 1, "", "")
     assert job.finished_at is not None
@@ -87,6 +104,9 @@ def test_it_draws_a_job_with_the_demo_model(alice: User, process: WorkerProcess,
 def test_the_model_stays_loaded(alice: User, process: WorkerProcess) -> None:
     submit(alice)
     process.run_next_job()
+    assert process.more
+    process.run_next_job()
+    assert not process.more
     worker = Worker.objects.get()
     assert (worker.state, worker.model) == ("idle", "fluxsite demo")
     engine = process.engine
@@ -187,7 +207,7 @@ def test_a_job_that_breaks_every_device_fails(alice: User, process: WorkerProces
         with pytest.raises(DeviceFailed):
             broken(process, fail(DeviceFailed("The device failed"))).run_next_job()
     # Three in ten minutes pause the slot; the sweep ends the job.
-    assert process.run_next_job() == "pause"
+    assert process.run_next_job() == "nothing to do"
     assert Job.objects.end_abandoned("bf16") == 1
     job.refresh_from_db()
     assert (job.state, job.error_code) == ("failed", "worker_died")
@@ -200,7 +220,7 @@ def test_a_late_worker_stores_nothing(alice: User, process: WorkerProcess) -> No
         Job.objects.update(lease_until=Now() - timedelta(seconds=1))
         assert Job.objects.claim("bf16", Worker.start("other", "cpu", "bf16", 1))
 
-    assert broken(process, freeze).run_next_job() == f"{job.pk} attempt 1: taken away"
+    assert broken(process, freeze).run_next_job() == f"{job.pk} attempt 1: Cancelled"
     job.refresh_from_db()
     assert (job.state, job.attempt, Image.objects.count()) == ("running", 2, 0)
 
@@ -325,7 +345,7 @@ def test_a_drained_worker_gives_its_memory_back(alice: User, process: WorkerProc
     assert row.load_seconds
     assert row.memory_model > 10_000_000
     operations.set_mode(row, Mode.DRAIN)
-    assert process.run_next_job() == "drain"
+    assert process.run_next_job() == "drained"
     assert process.engine is None
     row.refresh_from_db()
     assert (row.model, row.memory_model, row.state) == ("", 0, "idle")
@@ -386,5 +406,5 @@ def test_a_new_process_frees_the_job_of_the_one_before(alice: User, process: Wor
     submit(alice)
     lost = Job.objects.claim("bf16", process.row)
     assert lost
-    again = WorkerProcess("bf16")
-    assert broken(again, lambda: None).run_next_job() == f"{lost.pk} attempt 2: succeeded"
+    again = new_process()
+    assert broken(again, lambda: None).run_next_job() == f"{lost.pk} attempt 2: drawn"
