@@ -30,7 +30,7 @@ from gpu.models import Mode, Worker
 log = logging.getLogger(__name__)
 
 # How long to trust that nothing changed: leases run out without a write to the database.
-RECHECK_SECONDS = 0.5
+RECHECK_SECONDS = 1.0
 # ``dequeue`` returns at least this often, so that the pusher sees that it is told to stop.
 RETURN_SECONDS = 0.25
 # How often a busy worker is looked at: what comes next waits for this at most.
