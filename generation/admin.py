@@ -101,7 +101,7 @@ class ModeAdmin(ReadOnly, admin.ModelAdmin[Row]):
 @admin.register(Worker)
 class WorkerAdmin(ModeAdmin[Worker]):
     list_display = (
-        "__str__", "device_name", "state", "mode", "job", "model", "memory", "heartbeat", "note",
+        "host", "device_name", "engine", "state", "mode", "job", "memory", "heartbeat", "note",
     )  # fmt: skip
     list_filter = ("engine", "state", "mode", "host")
     change_list_template = "admin/live_change_list.html"
@@ -118,10 +118,10 @@ class WorkerAdmin(ModeAdmin[Worker]):
 
     @admin.display(description="memory")
     def memory(self, worker: Worker) -> str:
-        model, loras, total = (
-            filesizeformat(size) for size in (worker.memory_model, worker.memory_loras, worker.memory_total)
-        )
-        return f"model {model}, LoRAs {loras} of {total}"
+        if not worker.memory_total:
+            return "–"
+        held = worker.memory_model + worker.memory_loras
+        return f"{filesizeformat(held)} of {filesizeformat(worker.memory_total)}"
 
 
 @admin.register(Pool)

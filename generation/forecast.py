@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from generation.models import Job
 from generation.queue import STEP_SECONDS
-from gpu.models import Mode, Worker
+from gpu.models import Mode, Pool, Worker
 
 # Of how many jobs of an engine is learned, the newest ones.
 LEARNED_FROM = 100
@@ -131,13 +131,12 @@ def _free_slots(engine: str) -> list[float]:
         job.worker_id: max(0.0, (job.expected_seconds or 0) - (now - (job.started_at or now)).total_seconds())
         for job in Job.objects.filter(engine=engine, state=Job.State.RUNNING)
     }
-    slots = []
-    for worker in Worker.objects.alive().filter(engine=engine):
-        if worker.state == Worker.State.WAITING:
-            continue
-        if Worker.wanted(worker.host, worker.device, engine) == Mode.RUN:
-            load = 0.0 if worker.model else worker.load_seconds or 0.0
-            slots.append(load + held.get(worker.pk, 0.0))
+    if Pool.of(engine).mode != Mode.RUN:
+        return []
+    working = Worker.objects.alive().filter(engine=engine, mode=Mode.RUN).exclude(state=Worker.State.WAITING)
+    slots = [
+        (0.0 if worker.model else worker.load_seconds or 0.0) + held.get(worker.pk, 0.0) for worker in working
+    ]
     heapq.heapify(slots)
     return slots
 

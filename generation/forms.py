@@ -1,5 +1,6 @@
 """The Generate form as plain HTML sends it, and as the page shows it."""
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -8,8 +9,11 @@ from uuid import UUID
 from django.http import HttpRequest, QueryDict
 
 from accounts.models import User
+from generation import forecast
 from generation.aspects import Aspect, aspects_of
+from generation.engine_states import EngineState
 from generation.models import Job
+from generation.quotas import Balance, balances
 from gpu.model_card import ModelCard
 from loras.models import Lora
 
@@ -17,6 +21,8 @@ _PLAIN = ("prompt", "count", "seed", "steps", "engine")
 # What "Remix" takes over from a job; the seed comes on top.
 _KEPT = ("prompt", "width", "height", "count", "steps", "engine")
 OWN_SIZE = "own"
+# What the model is made for.
+USUAL_STEPS = 4
 
 
 def asked_in(post: QueryDict) -> dict[str, Any]:
@@ -101,6 +107,57 @@ def size_choice(asked: Mapping[str, Any], card: ModelCard) -> SizeChoice:
     value = f"{width}x{height}"
     is_offered = value in {aspect.value for aspect in aspects}
     return SizeChoice(aspects, value if is_offered else OWN_SIZE, width, height)
+
+
+@dataclass(frozen=True)
+class EngineTile:
+    """An engine in the form. ``seconds``: a picture as it is chosen now; None where unknown.
+
+    ``speed``: for the page's script, as JSON: the seconds a picture of some sizes and steps takes, and
+    the seconds by pixel and step that hold for all others; empty where unknown.
+    """
+
+    now: EngineState
+    seconds: float | None
+    speed: str
+
+
+def engine_tiles(
+    states: Iterable[EngineState], size: SizeChoice, asked: Mapping[str, Any]
+) -> list[EngineTile]:
+    steps = asked.get("steps", USUAL_STEPS)
+    return [
+        EngineTile(
+            state, _seconds(state.name, size.width, size.height, steps), _speed(state.name, size.aspects)
+        )
+        for state in states
+    ]
+
+
+def _seconds(engine: str, width: Any, height: Any, steps: Any) -> float | None:
+    """How long one picture takes; None where that is unknown or what was typed is no number."""
+    try:
+        job = Job(engine=engine, width=int(width), height=int(height), steps=int(steps), count=1)
+    except ValueError:
+        return None
+    return forecast.seconds_of(job)
+
+
+def _speed(engine: str, aspects: Iterable[Aspect]) -> str:
+    rate = _seconds(engine, 1, 1, 1)
+    if rate is None:
+        return ""
+    each = {
+        f"{aspect.value}x{USUAL_STEPS}": _seconds(engine, aspect.width, aspect.height, USUAL_STEPS)
+        for aspect in aspects
+    }
+    return json.dumps({"rate": rate, "each": each})
+
+
+def pictures_today(user: User) -> Balance | None:
+    """The limit of pictures a day that is reached first, the user's own or a group's; None without one."""
+    limited = [one for one in balances(user) if one.name == "images_a_day" and one.limit is not None]
+    return min(limited, key=lambda one: (one.limit or 0) - one.taken, default=None)
 
 
 @dataclass(frozen=True)

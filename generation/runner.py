@@ -169,9 +169,11 @@ class WorkerProcess:
         self.saver.shutdown()
 
     def _idle(self) -> None:
+        # Its own note of what it waited for; one of operators stays.
+        facts = {"note": ""} if self.waits else {}
         self.waits = False
         try:
-            self.row.now(Worker.State.IDLE, note="")
+            self.row.now(Worker.State.IDLE, **facts)
         except DatabaseError:
             log.exception("The worker's state could not be recorded")
 

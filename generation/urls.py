@@ -13,4 +13,8 @@ urlpatterns = [
     path("images/<uuid:pk>/file/", views.image_file, name="image-file"),
     path("images/<uuid:pk>/thumbnail/", views.image_thumbnail, name="image-thumbnail"),
     path("history/", views.history, name="history"),
+    path("workers/", views.workers, name="workers"),
+    path("workers/status/", views.workers_status, name="workers-status"),
+    path("workers/<uuid:pk>/mode/", views.worker_mode, name="worker-mode"),
+    path("workers/engines/<str:engine>/mode/", views.engine_mode, name="engine-mode"),
 ]

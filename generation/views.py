@@ -1,11 +1,12 @@
 """The pages: load what is yours, check, call one verb, answer."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from django.conf import settings
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import (
     FileResponse,
@@ -20,14 +21,24 @@ from django.template.loader import render_to_string
 from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 
 from accounts.models import User
-from generation import limits, media
-from generation.forms import asked_in, field_errors, lora_boxes, missing_loras, prefilled, size_choice
+from generation import engine_states, limits, media, operations, workers_page
+from generation.forms import (
+    asked_in,
+    engine_tiles,
+    field_errors,
+    lora_boxes,
+    missing_loras,
+    pictures_today,
+    prefilled,
+    size_choice,
+)
 from generation.job_request import JobRequest
 from generation.models import Image, Job
 from generation.quotas import TooMuch
+from generation.templatetags.jobs import engine_words
 from gpu.engines import ENGINES
 from gpu.model_card import ModelCard
-from gpu.models import Worker
+from gpu.models import Mode, Pool, Worker
 from loras.models import Lora
 
 Row = TypeVar("Row", Job, Image)
@@ -46,7 +57,8 @@ def _user(request: HttpRequest) -> User:
 
 
 def _jobs(request: HttpRequest) -> QuerySet[Job]:
-    return Job.objects.visible_to(_user(request)).prefetch_related("job_loras", "images")
+    visible = Job.objects.visible_to(_user(request))
+    return visible.select_related("worker").prefetch_related("job_loras", "images")
 
 
 def _images(request: HttpRequest) -> QuerySet[Image]:
@@ -76,7 +88,8 @@ def generate(request: HttpRequest) -> HttpResponse:
 def _form(request: HttpRequest, asked: Mapping[str, Any], errors: Mapping[str, str]) -> dict[str, Any]:
     """Everything the Generate page shows."""
     card = ModelCard.of(settings.FLUXSITE_MODEL)
-    engines = _engine_states()
+    size = size_choice(asked, card)
+    states = engine_states.engine_states()
     boxes = lora_boxes(Lora.objects.usable_by(_user(request), card.family), asked, errors)
     return {
         "page": "generate",
@@ -84,33 +97,15 @@ def _form(request: HttpRequest, asked: Mapping[str, Any], errors: Mapping[str, s
         "form": asked,
         "errors": errors,
         "limits": limits,
-        "size": size_choice(asked, card),
-        "engines": engines,
-        "engine": asked.get("engine") or _best(engines),
+        "size": size,
+        "engines": engine_tiles(states, size, asked),
+        "engine": asked.get("engine") or engine_states.best(states),
         "loras": boxes,
         "missing_loras": missing_loras(asked, boxes),
+        "today": pictures_today(_user(request)),
         "jobs": _jobs(request)[:FEED],
         "recent": _images(request)[:RECENT],
     }
-
-
-def _engine_states() -> list[dict[str, str]]:
-    """Each engine with ``name`` and ``state``: "ready", "loads" (no model in memory) or "off" (no worker)."""
-    alive: dict[str, list[Worker]] = {}
-    for worker in Worker.objects.alive():
-        alive.setdefault(worker.engine, []).append(worker)
-    return [{"name": name, "state": _state(alive.get(name, []))} for name in ENGINES]
-
-
-def _state(workers: list[Worker]) -> str:
-    if not workers:
-        return "off"
-    return "ready" if any(worker.model for worker in workers) else "loads"
-
-
-def _best(engines: list[dict[str, str]]) -> str:
-    """The engine that would draw soonest."""
-    return min(engines, key=lambda engine: ["ready", "loads", "off"].index(engine["state"]))["name"]
 
 
 @require_safe
@@ -126,10 +121,21 @@ def jobs_status(request: HttpRequest) -> HttpResponse:
     ids = [_uuid(text) for text in request.GET.get("ids", "").split(",") if text][:STATUS_MOST]
     template = JOB_TEMPLATES.get(request.GET.get("as", ""))
     jobs = _jobs(request).filter(pk__in=ids)
-    response = JsonResponse({"jobs": [_status(job, template) for job in jobs]})
+    states = engine_states.engine_states()
+    answer = {
+        "jobs": [_status(job, template) for job in jobs],
+        "engines": [
+            {"name": state.name, "state": state.state, "words": engine_words(state)} for state in states
+        ],
+    }
+    return _unless_known(request, JsonResponse(answer))
+
+
+def _unless_known(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    """The response with its ETag; 304 where the browser has it already."""
     etag = f'"{hashlib.sha256(response.content).hexdigest()[:32]}"'
     if request.headers.get("If-None-Match") == etag:
-        response = HttpResponseNotModified()  # type: ignore[assignment]
+        response = HttpResponseNotModified()
     response["ETag"] = etag
     response["Cache-Control"] = "private, no-cache"
     return response
@@ -225,3 +231,45 @@ def history(request: HttpRequest) -> HttpResponse:
         "total": _jobs(request).count(),
     }
     return render(request, "generation/history.html", context)
+
+
+@require_safe
+def workers(request: HttpRequest) -> HttpResponse:
+    """Who draws, who waits, and what operators want of them."""
+    context = {"page": "workers", **workers_page.of(_user(request))}
+    return render(request, "generation/workers.html", context)
+
+
+@require_safe
+def workers_status(request: HttpRequest) -> HttpResponse:
+    """What of the Workers page changes by itself; 304 when nothing did since the ETag sent."""
+    html = render_to_string("generation/_workers.html", workers_page.of(_user(request)))
+    return _unless_known(request, HttpResponse(html))
+
+
+@require_POST
+def worker_mode(request: HttpRequest, pk: UUID) -> HttpResponse:
+    """Pause, drain or resume a slot."""
+    return _set_mode(request, lambda: get_object_or_404(Worker, pk=pk))
+
+
+@require_POST
+def engine_mode(request: HttpRequest, engine: str) -> HttpResponse:
+    """Pause, drain or resume all slots of an engine."""
+
+    def pool() -> Pool:
+        if engine not in ENGINES:
+            raise Http404
+        return Pool.of(engine)
+
+    return _set_mode(request, pool)
+
+
+def _set_mode(request: HttpRequest, find: Callable[[], Pool | Worker]) -> HttpResponse:
+    if not request.user.has_perm("gpu.change_worker"):
+        raise PermissionDenied
+    mode = request.POST.get("mode")
+    if mode not in Mode.values:
+        raise Http404
+    operations.set_mode(find(), Mode(mode), by=request.user.get_username())
+    return redirect("generation:workers")

@@ -12,7 +12,7 @@ def duration(seconds: float | None) -> str:
     if minutes == 0:
         return f"{rest} s"
     if minutes < 60:
-        return f"{minutes} min {rest} s"
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60} min"
 
 
@@ -20,3 +20,10 @@ def place(position: int) -> str:
     """1st, 2nd, 3rd, 4th, 11th, 21st."""
     ending = {1: "st", 2: "nd", 3: "rd"}.get(position % 10, "th")
     return f"{position}{'th' if position % 100 in (11, 12, 13) else ending}"
+
+
+def about(seconds: float | None) -> str:
+    """An estimate, in whole seconds: ~9 s; nothing where nothing is known."""
+    if seconds is None:
+        return ""
+    return f"~{max(1, round(seconds))} s" if seconds < 59.5 else f"~{duration(seconds)}"

@@ -17,7 +17,7 @@ from django.utils import timezone
 from accounts.models import UsageEntry, User
 from generation import forecast
 from generation.models import Job
-from generation.templatetags.studio import about
+from generation.words import about
 from gpu.engines import ENGINES
 from gpu.model_card import ModelCard
 from gpu.models import SILENT_SECONDS, Mode, Pool, Worker
@@ -26,6 +26,8 @@ from loras.models import Lora
 NEXT_IN_LINE = 5
 COLUMNS = 12
 COLUMN = timedelta(minutes=5)
+# In the units of the template's drawing.
+CHART_HEIGHT, COLUMN_STEP = 36, 10
 # The chart moves once in five minutes; its query reads every entry of the last hour.
 CHART_KEPT_SECONDS = 10
 LORAS_NAMED = 3
@@ -94,11 +96,12 @@ class Host:
 
 @dataclass(frozen=True)
 class Bar:
-    """A column of the chart: ``height`` in percent of the highest."""
+    """A column of the chart, with its place in it; the highest fills it."""
 
     x: int
-    images: int
+    y: int
     height: int
+    images: int
 
 
 @dataclass(frozen=True)
@@ -148,20 +151,21 @@ def of(user: User) -> dict[str, Any]:
         "slots": len(slots),
         "drawing": sum(slot.kind in ("drawing", "loading", "draining") and bool(slot.job) for slot in slots),
         "may_change": user.has_perm("gpu.change_worker"),
+        "user_id": user.pk,
     }
 
 
 def _workers() -> Any:
-    """Every worker, with the database's time as ``now`` and the end of its last job as ``last``."""
+    """Every worker, with the database's time as ``asked_at`` and the end of its last job as ``last``."""
     slot = Concat(OuterRef("host"), Value("/"), OuterRef("device"), Value("/"), OuterRef("engine"))
     entries = UsageEntry.objects.filter(worker=slot).order_by("-created_at").values("created_at")
-    workers = Worker.objects.annotate(now=Now(), last=Subquery(entries[:1]))
+    workers = Worker.objects.annotate(asked_at=Now(), last=Subquery(entries[:1]))
     return workers.order_by("host", "device_name", "device", "engine")
 
 
 def _jobs() -> Any:
     fields = (
-        "worker", "engine", "state", "stage", "step", "steps", "count", "picture", "prompt",
+        "worker", "engine", "state", "stage", "picture", "together", "step", "steps", "count", "prompt",
         "owner__username", "cancel_requested_at", "width", "height",
     )  # fmt: skip
     return Job.objects.select_related("owner").only(*fields)
@@ -180,7 +184,7 @@ def _slot(
 ) -> Slot:
     pool = pools.get(worker.engine, Pool())
     mode = max(Mode(worker.mode), Mode(pool.mode), key=list(Mode).index)
-    is_silent = worker.now - worker.heartbeat > timedelta(seconds=SILENT_SECONDS)
+    is_silent = worker.asked_at - worker.heartbeat > timedelta(seconds=SILENT_SECONDS)
     kind, words, detail = _state(worker, mode, job, is_silent)
     is_gone = kind in ("stopped", "silent")
     return Slot(
@@ -189,7 +193,7 @@ def _slot(
         kind=kind,
         words=words,
         detail=detail,
-        box=_box(worker, kind),
+        box=_box(worker, kind, job),
         since=worker.heartbeat if is_gone else max(filter(None, (worker.last, worker.started_at))),
         job=job,
         prompt=_prompt(job, user),
@@ -227,15 +231,18 @@ def _who(worker: Worker, mode: Mode) -> str:
     return f"by {by['who']}" if by and by["who"] else ""
 
 
-def _box(worker: Worker, kind: str) -> str:
+def _box(worker: Worker, kind: str, job: Job | None) -> str:
     """What an operator has to look at, as cause and remedy."""
     if kind == "silent":
+        again = "Its job starts again elsewhere. " if job else ""
         return (
-            f"{worker.host} does not answer for this slot. Its job starts again elsewhere. "
+            f"{worker.host} does not answer for this slot. {again}"
             "Look whether the host is on, and start its workers again."
         )
-    if kind == "waiting" or (worker.mode != Mode.RUN and not _BY.fullmatch(worker.note)):
+    if kind == "waiting":
         return worker.note
+    if worker.mode != Mode.RUN and worker.note and not _BY.fullmatch(worker.note):
+        return f"{worker.note.rstrip('.')}. Look at the device and at the worker's log, then resume it."
     return ""
 
 
@@ -298,7 +305,11 @@ def _count_last_hour(workers: Iterable[Worker]) -> dict[str, list[int]]:
 
 def _chart(columns: list[int]) -> list[Bar]:
     highest = max(columns) or 1
-    return [Bar(i, images, round(100 * images / highest)) for i, images in enumerate(columns)]
+    heights = [max(2, round(CHART_HEIGHT * images / highest)) for images in columns]
+    return [
+        Bar(COLUMN_STEP * i, CHART_HEIGHT - height, height, images)
+        for i, (height, images) in enumerate(zip(heights, columns, strict=True))
+    ]
 
 
 def _next_in_line(user: User) -> list[InLine]:

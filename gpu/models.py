@@ -16,8 +16,8 @@ class Mode(models.TextChoices):
     """What operators want of a worker or of a whole engine."""
 
     RUN = "run"
-    PAUSE = "pause", "pause: takes no new job, keeps the model in memory"
-    DRAIN = "drain", "drain: takes no new job, then gives the memory back"
+    PAUSE = "pause"  # takes no new job, keeps the model in memory
+    DRAIN = "drain"  # takes no new job, then gives the memory back
 
 
 class Pool(models.Model):
@@ -29,6 +29,9 @@ class Pool(models.Model):
     queue_limit = models.PositiveIntegerField(
         default=1000, validators=[MinValueValidator(1)], help_text="jobs that may wait; more are answered 429"
     )
+
+    class Meta:
+        verbose_name = "engine"
 
     def __str__(self) -> str:
         return self.engine
@@ -56,7 +59,7 @@ class Worker(models.Model):
 
     class State(models.TextChoices):
         IDLE = "idle"
-        WAITING = "waiting", "waiting: the note says for what"
+        WAITING = "waiting"
         LOADING = "loading"
         DRAWING = "drawing"
         STOPPED = "stopped"

@@ -9,9 +9,8 @@ from django.urls import reverse
 from django.utils.http import urlencode
 
 from generation import forecast, words
-from generation.engine_states import state_of
+from generation.engine_states import EngineState, state_of
 from generation.models import Image, Job
-from generation.templatetags.studio import about
 
 register = template.Library()
 # A meter of more steps than this is one continuous bar.
@@ -66,7 +65,7 @@ def _running_tile(job: Job, index: int) -> Tile:
 
 
 def _load_time(job: Job) -> str:
-    return about(job.worker.load_seconds) if job.worker else ""
+    return words.about(job.worker.load_seconds) if job.worker else ""
 
 
 def _step(job: Job) -> str:
@@ -116,7 +115,17 @@ def waiting(job: Job) -> Waiting:
     place = forecast.place_of(job)
     if place is None:
         return Waiting("Queued")
-    return Waiting(f"{words.place(place.position)} in line", about(place.wait))
+    # Whose turn it is and still waits, waits for a job that takes longer than expected.
+    wait = words.about(place.wait) if place.wait else ""
+    return Waiting(f"{words.place(place.position)} in line", wait)
+
+
+@register.filter
+def engine_words(engine: EngineState) -> str:
+    """What a job for the engine meets just now, in a word or two."""
+    if engine.state == "loads":
+        return f"Loads {words.about(engine.load_seconds) or 'first'}"
+    return engine.state.capitalize()
 
 
 @register.filter

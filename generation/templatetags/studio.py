@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from accounts.models import User
 from generation import media
 from generation.models import Job
-from generation.words import duration
+from generation.words import about, duration
 from gpu.models import Worker
 
 register = template.Library()
@@ -56,23 +56,26 @@ def short_id(pk: object) -> str:
 register.filter("seconds", duration)
 
 
-@register.filter
-def about(seconds: float | None) -> str:
-    """An estimate, in whole seconds: ~9 s; nothing where nothing is known."""
-    if seconds is None:
-        return ""
-    return f"~{max(1, round(seconds))} s" if seconds < 59.5 else f"~{duration(seconds)}"
+register.filter("about", about)
 
 
 @register.filter
 def gigabytes(size: int) -> str:
     """Bytes of memory as 8.4, in units of 1024³ as devices are sold."""
-    return f"{size / 1024**3:.1f}"
+    return f"{size / 1024**3:.1f}" if size >= 0.05 * 1024**3 else "<0.1"
 
 
 @register.filter
 def whole_gigabytes(size: int) -> str:
     return f"{size / 1024**3:.0f}"
+
+
+@register.filter
+def level(taken: float, limit: int) -> str:
+    """How a bar looks that is so full: nothing below 80 %, then warn, then full."""
+    if taken >= limit:
+        return "full"
+    return "warn" if taken >= 0.8 * limit else ""
 
 
 @register.filter
@@ -109,6 +112,12 @@ def active_jobs(user: User | AnonymousUser) -> list[Job]:
         return []
     active = Job.objects.visible_to(user).active()
     return list(active.only("id", "state", "stage", "step", "steps").order_by("-state", "id")[:100])
+
+
+@register.filter
+def short_name(device: str) -> str:
+    """RTX 6000 Ada Generation: whose it is everybody knows."""
+    return device.removeprefix("NVIDIA ").removeprefix("GeForce ")
 
 
 @register.filter

@@ -4,6 +4,8 @@ import { announce, icon } from "./controls.js";
 import { showJobs } from "./feed.js";
 import { startLoras } from "./loras.js";
 import { asCurl, asPython, requestOf } from "./request.js";
+import { duration, showTimes, write } from "./times.js";
+import { level, readUsage } from "./usage.js";
 import { activeCount, onJobs, watch } from "./watch.js";
 
 const FEED = 20;
@@ -26,7 +28,23 @@ function refresh() {
   if (!submit.classList.contains("busy")) document.getElementById("submit-words").textContent = `Generate ${many}`;
   showCount();
   showLock();
+  showSeconds(request);
   showCode(request);
+}
+
+// How long a picture takes on each engine, and all of them on the chosen one: learned from jobs before.
+function showSeconds({ width, height, steps, count, engine }) {
+  const time = document.getElementById("foot-time");
+  write(time, "");
+  for (const tile of form.querySelectorAll("[data-speed]")) {
+    const { rate, each } = JSON.parse(tile.dataset.speed);
+    const seconds = each[`${width}x${height}x${steps}`] ?? rate * width * height * steps;
+    const known = Number.isFinite(seconds) && seconds > 0;
+    write(tile.querySelector("[data-each]"), known ? `~${duration(seconds)} a picture` : "");
+    if (!known || tile.dataset.engine !== engine) continue;
+    const all = ["", "", " for both", " for all 3", " for all 4"][count] ?? "";
+    write(time, `~${duration(seconds * count)}${all}`);
+  }
 }
 
 function showCount() {
@@ -113,6 +131,10 @@ function explain({ status, data }, request) {
   if (status === 401 || status === 403) {
     return showError("You are logged out.", "Log in again in another tab, then send this once more; your prompt is kept.");
   }
+  if (status === 429 && data?.errors) {
+    const [cause, remedy = ""] = data.errors[0].detail.split(/(?<=\.) (.*)/s);
+    return showError(cause, `${remedy} Your prompt is kept.`.trim());
+  }
   return showError(data?.errors?.[0]?.detail ?? `The server answered ${status}.`, "Nothing was sent to draw. Your prompt is kept.");
 }
 
@@ -134,6 +156,7 @@ async function send() {
   busy(true);
   const answer = await post(form.dataset.api, request);
   busy(false);
+  showQuota();
   if (!answer.ok) return explain(answer, request);
   announce("Sent");
   watch([answer.data.id]);
@@ -177,12 +200,28 @@ function showFlight() {
   }
 }
 
-// A worker that draws has its model in memory.
-function showEngine({ engine, stage }) {
-  const tile = form.querySelector(`[name=engine][value="${CSS.escape(engine)}"]`)?.closest(".choice");
-  if (!tile?.classList.contains("loads") || !["drawing", "saving"].includes(stage)) return;
-  tile.classList.replace("loads", "ready");
-  tile.querySelector(".engine-state").textContent = "Ready";
+function showEngine({ name, state, words }) {
+  const tile = form.querySelector(`[data-engine="${CSS.escape(name)}"]`);
+  tile.className = `choice engine ${state}`;
+  write(tile.querySelector(".engine-state"), words);
+}
+
+// Of the limits of pictures a day that one which is reached first; there is no line where none holds.
+async function showQuota() {
+  const line = document.getElementById("quota");
+  const usage = line && (await readUsage());
+  const today = (usage ?? []).filter(({ name }) => name === "images_a_day");
+  if (today.length === 0) return;
+  const { taken, limit, group, resets_at } = today.sort((a, b) => a.limit - a.taken - (b.limit - b.taken))[0];
+  write(line.querySelector(".quota-name"), group ? `Today, ${group}` : "Today");
+  write(line.querySelector(".quota-words"), `${taken.toLocaleString("en")} of ${limit.toLocaleString("en")}`);
+  const bar = line.querySelector("progress");
+  bar.max = limit;
+  bar.value = taken;
+  bar.className = `quota-bar ${level(taken, limit)}`;
+  line.querySelector(".quota-end").hidden = taken < limit;
+  line.querySelector("time").dateTime = resets_at;
+  showTimes(line);
 }
 
 // The newest pictures, once they are all there.
@@ -200,11 +239,12 @@ function showRecent({ id, state }) {
   }
 }
 
-onJobs((jobs) => {
+onJobs((jobs, engines) => {
   showJobs(jobs, addJob);
-  jobs.forEach(showEngine);
+  engines.forEach(showEngine);
   jobs.forEach(showRecent);
   showFlight();
+  if (jobs.some(({ state }) => state !== "queued" && state !== "running")) showQuota();
 });
 
 function showView(view) {

@@ -2,6 +2,7 @@
 import { startControls } from "./controls.js";
 import { recall, remember } from "./memory.js";
 import { showTimes } from "./times.js";
+import { startUsage } from "./usage.js";
 import { activeCount, onJobs, watch } from "./watch.js";
 
 const flight = document.getElementById("in-flight");
@@ -58,6 +59,7 @@ function startKeys() {
 }
 
 startControls();
+startUsage();
 startKeys();
 showTimes();
 setInterval(showTimes, 60_000);

@@ -1,4 +1,5 @@
 // Asks the server how the active jobs are, as long as there are any and somebody looks.
+import { Fresh, LoggedOut } from "./fresh.js";
 
 const RUNNING_MS = 300;
 const QUEUED_MS = 1500;
@@ -6,17 +7,16 @@ const QUEUED_MS = 1500;
 const FRESH_MS = 5000;
 const RETRY_MS = 5000;
 
+const fresh = new Fresh();
 const watched = new Set();
 const listeners = [];
 let timer = 0;
-let etag = "";
-let asked = "";
 let underWay = false;
 let again = false;
 let freshUntil = 0;
 let running = false;
 
-// ``listener`` gets the jobs that the server answered with.
+// ``listener`` gets the jobs that the server answered with, and the state of each engine.
 export function onJobs(listener) {
   listeners.push(listener);
 }
@@ -57,43 +57,21 @@ async function ask() {
   const ids = [...watched].slice(-100);
   const url = `${document.body.dataset.statusUrl}?as=${document.body.dataset.jobsAs ?? ""}&ids=${ids.join(",")}`;
   try {
-    const headers = url === asked && etag ? { "If-None-Match": etag } : {};
-    const answer = await fetch(url, { headers, cache: "no-store" });
-    if (answer.redirected) return loggedOut();
-    if (!answer.ok && answer.status !== 304) throw new Error(answer.statusText);
-    if (answer.status !== 304) take(await answer.json(), ids);
-    etag = answer.headers.get("ETag") ?? "";
-    asked = url;
-    warn(false);
+    const answer = await fresh.get(url);
+    if (answer) take(await answer.json(), ids);
     return true;
-  } catch {
-    warn(true);
+  } catch (error) {
+    if (error instanceof LoggedOut) watched.clear();
     return false;
   }
 }
 
-function take({ jobs }, ids) {
+function take({ jobs, engines }, ids) {
   const active = jobs.filter((job) => job.state === "queued" || job.state === "running");
   ids.forEach((id) => watched.delete(id));
   active.forEach((job) => watched.add(job.id));
   running = active.some((job) => job.state === "running");
-  listeners.forEach((listener) => listener(jobs));
-}
-
-function warn(on) {
-  const banner = document.getElementById("banner");
-  if (!on === banner.hidden) return;
-  banner.querySelector("span").textContent = "No answer from the server. Your jobs go on; this page tries again in 5 s";
-  banner.hidden = !on;
-}
-
-function loggedOut() {
-  const link = Object.assign(document.createElement("a"), { href: document.body.dataset.loginUrl, textContent: "Log in again" });
-  const banner = document.getElementById("banner");
-  banner.querySelector("span").replaceChildren("You are logged out. Your jobs go on. ", link);
-  banner.hidden = false;
-  watched.clear();
-  return true;
+  listeners.forEach((listener) => listener(jobs, engines));
 }
 
 document.addEventListener("visibilitychange", () => document.hidden || lookNow());

@@ -39,7 +39,7 @@ def picture_bytes(page: Page, address: str) -> bytes:
 
 
 def test_from_the_first_link_to_four_pictures_without_a_reload(start: Start, page: Page) -> None:
-    studio = start("--port", "18600")
+    studio = start()
     page.goto(studio.said(r"(http://127\.0\.0\.1:\d+/setup/\S+)"))
     page.get_by_label("User name").fill("ana")
     page.get_by_label("Password", exact=True).fill(PASSWORD)
@@ -137,3 +137,26 @@ def test_a_prompt_is_text_everywhere(studio: Studio, page: Page) -> None:
         page.goto(studio.url + path)
         assert "taken" not in page.title()
         assert page.locator("img[src='x']").count() == 0
+
+
+def test_a_paused_engine_is_resumed_on_its_page_and_draws_what_waited(studio: Studio, page: Page) -> None:
+    log_in(page, studio)
+    workers = page.context.new_page()
+    workers.goto(f"{studio.url}/workers/")
+    workers.get_by_role("button", name="Pause FP4", exact=True).click()
+    card = workers.locator("section", has=workers.get_by_role("heading", name="FP4", exact=True))
+    expect(card).to_contain_text("Paused by alice")
+
+    expect(page.locator(READY)).to_be_visible()
+    page.get_by_label("Prompt").fill(STAR)
+    page.get_by_label("Seed", exact=True).fill("79")
+    page.get_by_text("4 bits, less memory").click()
+    page.get_by_role("button", name=re.compile("^Generate")).click()
+    job = page.locator("[data-job][data-seed='79']")
+    expect(job).to_contain_text("FP4 is paused")
+    expect(page.locator("[data-engine=fp4]")).to_contain_text("Paused")
+    expect(card).to_contain_text(re.compile(r"waiting\s*1\s"))
+
+    workers.get_by_role("button", name="Resume FP4", exact=True).click()
+    expect(card).not_to_contain_text("Paused")
+    expect(job.locator("img")).to_have_count(1, timeout=SECONDS)

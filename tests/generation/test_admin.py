@@ -102,7 +102,7 @@ def test_the_list_of_workers_shows_what_each_does(alice: User, worker: Worker, m
     assert job
     worker.now(memory_model=8_000_000_000, note="A note.")
     page = mechanic.get(reverse("admin:gpu_worker_changelist")).content.decode()
-    for words in ("A GPU", "drawing", "alice, step 0 of 4", "model 7.5", "A note.", "admin-live"):
+    for words in ("A GPU", "drawing", "alice, step 0 of 4", "7.5 GB of 22.4 GB", "A note.", "admin-live"):
         assert words in page, words
     assert job.prompt not in page
 

@@ -81,7 +81,7 @@ def test_gpu_seconds_a_day_count_what_jobs_in_flight_will_need(alice: User) -> N
     job = submit(alice)
     Job.objects.filter(pk=job.pk).update(expected_seconds=12.0)
     error = refusal(alice)
-    assert "1 min 2 s of today's 1 min 0 s of GPU time are taken" in str(error.detail)
+    assert "1 min 2 s of today's 1 min of GPU time are taken" in str(error.detail)
 
 
 def test_jobs_in_flight_have_a_limit(alice: User) -> None:

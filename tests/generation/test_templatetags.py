@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
+from django.core.cache import cache
 from django.template import Context, Template
 from django.utils import timezone
 
 from accounts.models import User
 from generation.models import Job
 from generation.templatetags import jobs, studio
-from generation.words import duration
+from generation.words import about, duration
+from gpu.models import Worker
 from tests.conftest import submit
 from tests.generation.drawn import draw
 
@@ -41,13 +43,41 @@ def job_that(**is_now: Any) -> Job:
         (9.94, "9.9 s"),
         (9.96, "10 s"),
         (59.4, "59 s"),
-        (59.6, "1 min 0 s"),
+        (59.6, "1 min"),
         (125, "2 min 5 s"),
         (3780, "1 h 3 min"),
     ],
 )
 def test_seconds_read_as_people_say_them(value: float | None, words: str) -> None:
     assert duration(value) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(None, ""), (0, "~1 s"), (0.4, "~1 s"), (8.6, "~9 s"), (59.4, "~59 s"), (59.6, "~1 min 0 s")],
+)
+def test_estimates_are_in_whole_seconds(seconds: float | None, words: str) -> None:
+    assert about(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("size", "words"), [(0, "<0.1"), (1024**3 // 2, "0.5"), (int(23.9 * 1024**3), "23.9")]
+)
+def test_memory_is_in_gigabytes(size: int, words: str) -> None:
+    assert studio.gigabytes(size) == words
+
+
+def test_devices_have_short_names() -> None:
+    assert studio.short_name("NVIDIA GeForce RTX 5090") == "RTX 5090"
+    assert studio.short_device("GPU-8f2c1a9b-0000-1111-2222-333344445555") == "GPU-8f2c1a9b"
+    assert studio.short_device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("taken", "level"), [(0, ""), (7.9, ""), (8, "warn"), (9.9, "warn"), (10, "full"), (11, "full")]
+)
+def test_a_bar_is_grey_then_warns_then_is_full(taken: float, level: str) -> None:
+    assert studio.level(taken, 10) == level
 
 
 def test_seeds_are_grouped_by_thin_spaces() -> None:
@@ -104,7 +134,6 @@ def test_the_job_being_drawn_is_the_first_of_the_active(alice: User) -> None:
 @pytest.mark.parametrize(
     ("is_now", "words"),
     [
-        ({}, "Queued"),
         (RUNNING, "Starting"),
         ({**RUNNING, "stage": "loading"}, "Loading BF16"),
         ({**RUNNING, "stage": "drawing", "step": 0}, "Step 1 of 4"),
@@ -131,6 +160,21 @@ def test_each_picture_has_a_tile_that_knows_its_place(alice: User) -> None:
         ("drawing", "Step 3 of 4", 2),
         ("waiting", "Next", 0),
     ]
+
+
+def test_of_a_waiting_job_the_first_tile_says_its_place(alice: User) -> None:
+    cache.clear()
+    Worker.start("here", "cpu", "bf16", 1)
+    job = submit(alice, count=3)
+    assert [tile.label for tile in jobs.tiles(job)] == ["1st in line", "Queued", "Queued"]
+
+
+def test_a_job_that_was_claimed_meanwhile_has_no_place(alice: User) -> None:
+    cache.clear()
+    Worker.start("here", "cpu", "bf16", 1)
+    job = submit(alice)
+    Job.objects.filter(pk=job.pk).update(state=Job.State.RUNNING)
+    assert jobs.state_words(job) == "Queued"
 
 
 @pytest.mark.parametrize("state", [Job.State.FAILED, Job.State.CANCELLED])

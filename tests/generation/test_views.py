@@ -5,13 +5,14 @@ from uuid import uuid4
 
 import pytest
 from django.conf import settings
-from django.db.models.functions import Now
+from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 
-from accounts.models import User
+from accounts.models import Quota, User
+from generation import operations
 from generation.models import Image, Job
-from gpu.models import Worker
+from gpu.models import Mode, Pool, Worker
 from loras.models import Lora
 from tests.conftest import submit
 from tests.generation.drawn import draw, finished
@@ -21,6 +22,11 @@ FORM = {
     "prompt": "a red circle", "size": "144x96", "width": "", "height": "",
     "count": "2", "seed": "7", "steps": "4", "engine": "bf16",
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered() -> None:
+    cache.clear()
 
 
 @pytest.fixture
@@ -57,7 +63,9 @@ def read(response: Any) -> Any:
 # Whose -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/", "/gallery/", "/history/", STATUS, f"/jobs/{uuid4()}/"])
+@pytest.mark.parametrize(
+    "path", ["/", "/gallery/", "/history/", "/workers/", "/workers/status/", STATUS, f"/jobs/{uuid4()}/"]
+)
 def test_nobody_sees_a_page_without_logging_in(db: None, path: str) -> None:
     response = Client().get(path)
     assert response.status_code == 302
@@ -78,7 +86,7 @@ def test_a_job_is_its_owners_alone(alice: User, bob: User, client: Client) -> No
     stranger = browser_of(bob)
     assert stranger.get(job.get_absolute_url()).status_code == 404
     assert stranger.post(reverse("generation:cancel", args=[job.pk])).status_code == 404
-    assert stranger.get(STATUS, {"ids": str(job.pk)}).json() == {"jobs": []}
+    assert stranger.get(STATUS, {"ids": str(job.pk)}).json()["jobs"] == []
     job.refresh_from_db()
     assert job.state == Job.State.QUEUED
 
@@ -231,12 +239,171 @@ def test_only_loras_that_can_be_used_are_offered(client: Client, bob: User) -> N
         assert f'value="{slug}"' not in page
 
 
-def test_an_engine_says_whether_it_is_ready(client: Client) -> None:
-    assert 'class="choice engine off"' in text(client.get("/"))
+def engine_tile(client: Client, engine: str = "bf16") -> str:
+    cache.clear()
+    page = text(client.get("/"))
+    return page.partition(f'data-engine="{engine}"')[2].partition("</label>")[0]
+
+
+def test_an_engine_says_what_a_job_meets(client: Client) -> None:
+    assert "Off</span>" in engine_tile(client)
     worker = Worker.start("here", "cpu", "bf16", 1)
-    assert 'class="choice engine loads"' in text(client.get("/"))
-    Worker.objects.filter(pk=worker.pk).update(model="a model", heartbeat=Now())
-    assert 'class="choice engine ready"' in text(client.get("/"))
+    assert "Loads first" in engine_tile(client)
+    worker.now(load_seconds=9.2)
+    assert "Loads ~9 s" in engine_tile(client)
+    worker.now(model="a model")
+    assert "Ready" in engine_tile(client)
+    worker.now(Worker.State.WAITING, note="Waits for disk space: 0.1 GB are free.")
+    assert "Waits" in engine_tile(client)
+    operations.set_mode(Pool.of("bf16"), Mode.PAUSE)
+    assert "Paused" in engine_tile(client)
+
+
+def test_one_slot_that_takes_jobs_is_enough(client: Client) -> None:
+    operations.set_mode(Worker.start("here", "cpu", "bf16", 1), Mode.PAUSE)
+    assert "Paused" in engine_tile(client)
+    Worker.start("there", "cpu", "bf16", 2)
+    assert "Loads first" in engine_tile(client)
+
+
+def test_the_engine_that_draws_soonest_is_chosen(client: Client) -> None:
+    Worker.start("here", "cpu", "fp4", 1)
+    Worker.start("here", "cpu", "bf16", 1).now(model="a model")
+    assert 'value="bf16" checked' in text(client.get("/"))
+    operations.set_mode(Pool.of("bf16"), Mode.PAUSE)
+    cache.clear()
+    assert 'value="fp4" checked' in text(client.get("/"))
+
+
+def test_an_engine_says_how_long_a_picture_takes_once_it_is_known(client: Client, alice: User) -> None:
+    assert "a picture" not in engine_tile(client)
+    assert "data-speed" not in text(client.get("/"))
+    finished(alice, width=128, height=128, count=2)
+    assert "~1.7 s a picture" in engine_tile(client)
+    assert "128x128x4&quot;: 1.7" in engine_tile(client)
+
+
+def test_what_is_no_number_has_no_estimate(client: Client, alice: User) -> None:
+    finished(alice)
+    page = text(client.post("/", {**FORM, "size": "own", "width": "wide", "height": "64"}), 400)
+    assert "a picture</span>" not in page
+
+
+# Quotas --------------------------------------------------------------------------------------------------
+
+
+def test_pictures_left_today_are_shown_where_they_are_limited(client: Client, alice: User) -> None:
+    assert 'id="quota"' not in text(client.get("/"))
+    Quota.objects.create(images_a_day=50)
+    submit(alice, count=4)
+    page = text(client.get("/"))
+    assert "4 of 50" in page
+    assert 'class="quota-bar "' in page
+
+
+@pytest.mark.parametrize(("limit", "look"), [(6, ""), (5, "warn"), (4, "full")])
+def test_a_bar_warns_from_four_fifths_on(client: Client, alice: User, limit: int, look: str) -> None:
+    Quota.objects.create(images_a_day=limit)
+    submit(alice, count=4)
+    page = text(client.get("/"))
+    assert f'class="quota-bar {look}"' in page
+    assert ('class="quota-end" hidden' in page) == (look != "full")
+
+
+def test_of_two_limits_the_one_that_is_reached_first_is_shown(client: Client, alice: User, bob: User) -> None:
+    Quota.objects.create(images_a_day=5)
+    Quota.objects.create(group=alice.groups.get(), images_a_day=6)
+    submit(bob, count=4)
+    page = text(client.get("/"))
+    assert "Today, team" in page
+    assert "4 of 6" in page
+
+
+def test_too_much_is_said_with_its_remedy_and_the_prompt_is_kept(client: Client) -> None:
+    Quota.objects.create(images_a_day=1)
+    page = text(client.post("/", FORM), 429)
+    error = page.partition('id="form-error"')[2].partition("</div>")[0]
+    assert "<b>1 of today&#x27;s 1 pictures are left; this job asks for 2.</b>" in error
+    assert "Your prompt is kept." in error
+    assert "a red circle</textarea>" in page
+    assert not Job.objects.exists()
+
+
+# What a waiting job says -----------------------------------------------------------------------------------
+
+
+def words_of(client: Client, job: Job) -> list[str]:
+    """The job in the feed, in the history, and on its own page."""
+    cache.clear()
+    shown = []
+    for template in ("feed", "row"):
+        answer = client.get(STATUS, {"ids": str(job.pk), "as": template})
+        shown.append(answer.json()["jobs"][0]["html"])
+    return [*shown, text(client.get(job.get_absolute_url()))]
+
+
+def test_a_waiting_job_says_its_place_and_its_wait(client: Client, alice: User) -> None:
+    finished(alice)
+    cache.clear()
+    Worker.start("here", "cpu", "bf16", 1).now(model="a model")
+    submit(alice, count=4)
+    for shown in words_of(client, submit(alice)):
+        assert "2nd in line" in shown
+        assert "~7 s" in shown
+
+
+def test_no_wait_is_shown_before_one_is_known(client: Client, alice: User) -> None:
+    Worker.start("here", "cpu", "bf16", 1)
+    for shown in words_of(client, submit(alice)):
+        assert "1st in line" in shown
+        assert "~" not in shown
+
+
+def test_a_job_whose_turn_it_is_promises_nothing(client: Client, alice: User) -> None:
+    """It waits for one that takes longer than expected."""
+    finished(alice)
+    cache.clear()
+    worker = Worker.start("here", "cpu", "bf16", 1)
+    worker.now(model="a model")
+    slow = submit(alice)
+    Job.objects.filter(pk=slow.pk).update(state="running", worker=worker, started_at="2024-01-01T00:00Z")
+    for shown in words_of(client, submit(alice)):
+        assert "1st in line" in shown
+        assert "~" not in shown
+
+
+def test_a_job_that_no_worker_can_have_says_so(client: Client, alice: User) -> None:
+    for shown in words_of(client, submit(alice)):
+        assert "Waits for a BF16 slot" in shown
+        assert "none is on" in shown
+        assert "An admin can start one" in shown
+
+
+def test_a_job_of_a_paused_engine_says_who_can_help(client: Client, alice: User) -> None:
+    Worker.start("here", "cpu", "bf16", 1)
+    operations.set_mode(Pool.of("bf16"), Mode.PAUSE)
+    for shown in words_of(client, submit(alice)):
+        assert "BF16 is paused" in shown
+        assert "An admin can resume it" in shown
+
+
+def test_a_job_says_what_all_workers_wait_for(client: Client, alice: User) -> None:
+    note = "Waits for disk space: 0.1 GB are free."
+    Worker.start("here", "cpu", "bf16", 1).now(Worker.State.WAITING, note=note)
+    for shown in words_of(client, submit(alice)):
+        assert "BF16 waits" in shown
+        assert note in shown
+
+
+def test_loading_says_how_long_it_took_the_last_time(client: Client, alice: User) -> None:
+    worker = Worker.start("here", "cpu", "bf16", 1)
+    job = submit(alice)
+    Job.objects.filter(pk=job.pk).update(state="running", attempt=1, worker=worker, stage="loading")
+    assert "~" not in words_of(client, job)[0]
+    worker.now(load_seconds=9.2)
+    for shown in words_of(client, job):
+        assert "Loading BF16" in shown
+        assert "~9 s" in shown
 
 
 # Status ------------------------------------------------------------------------------------------------
@@ -266,6 +433,14 @@ def test_the_status_is_304_until_something_changes(client: Client, alice: User) 
     changed = client.get(STATUS, ask, headers={"If-None-Match": etag})
     assert changed.status_code == 200
     assert changed["ETag"] != etag
+
+
+def test_the_status_tells_the_state_of_the_engines(client: Client) -> None:
+    Worker.start("here", "cpu", "bf16", 1).now(model="a model")
+    assert client.get(STATUS).json()["engines"] == [
+        {"name": "fp4", "state": "off", "words": "Off"},
+        {"name": "bf16", "state": "ready", "words": "Ready"},
+    ]
 
 
 def test_the_status_is_never_kept_by_a_shared_cache(client: Client) -> None:
@@ -372,12 +547,15 @@ def test_a_page_of_many_costs_as_many_queries_as_a_page_of_one(
     client: Client, alice: User, django_assert_max_num_queries: Any, path: str
 ) -> None:
     used = lora()
-    jobs = [finished(alice, loras=[(used, 1.0)], count=2)]
+    Worker.start("here", "cpu", "bf16", 1)
+    jobs = [finished(alice, loras=[(used, 1.0)], count=2), submit(alice)]
     ask = {"ids": ",".join(str(job.pk) for job in jobs), "as": "feed"}
+    cache.clear()
     with django_assert_max_num_queries(100) as few:
         client.get(path, ask)
     jobs += [finished(alice, loras=[(used, 1.0)], count=2) for _ in range(11)]
-    submit(alice)
+    jobs += [submit(alice) for _ in range(3)]
+    cache.clear()
     ask["ids"] = ",".join(str(job.pk) for job in jobs)
     with django_assert_max_num_queries(len(few)):
         client.get(path, ask)
