@@ -1,8 +1,12 @@
+import logging
 import os
+import signal
 from typing import Any
 
 from django.apps import AppConfig
 from django.db.models.signals import post_migrate
+
+log = logging.getLogger(__name__)
 
 
 class GenerationConfig(AppConfig):
@@ -29,6 +33,27 @@ def _below_a_cluster(on_spawn: Any) -> None:
     # that holds the GPU and never hears of work again.
     os.register_at_fork(after_in_child=die_with_parent)
     post_spawn.connect(on_spawn, weak=False, dispatch_uid="generation.spawned")
+    _end_with_a_locked_queue()
+
+
+def _end_with_a_locked_queue() -> None:
+    """End the cluster when a process was killed that had a lock of django-q2's queues (its issue 23).
+
+    One that waits for a task or a result has. Who comes after it would wait for ever, and so would a stop.
+    """
+    from django_q.cluster import Sentinel
+
+    from generation.watch import worker
+
+    reincarnate = Sentinel.reincarnate
+
+    def end_or_reincarnate(sentinel: Any, process: Any) -> None:
+        if process is sentinel.monitor or (process is not sentinel.pusher and not worker.is_busy()):
+            log.critical("A process was killed that had a lock of the queue; its cluster starts again")
+            os.kill(os.getpid(), signal.SIGKILL)  # the sentinel: its children die with it
+        reincarnate(sentinel, process)
+
+    Sentinel.reincarnate = end_or_reincarnate
 
 
 def _start_worker(**kwargs: Any) -> None:

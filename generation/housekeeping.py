@@ -1,10 +1,15 @@
 """What the housekeeping cluster does on its schedule."""
 
 import logging
+import re
+from datetime import datetime, timedelta
+from uuid import UUID
 
+from django.core.files.storage import default_storage
+from django.utils import timezone
 from django_q.models import Schedule, Task
 
-from generation.models import Job
+from generation.models import Image, Job
 from gpu.engines import ENGINES
 
 log = logging.getLogger(__name__)
@@ -13,17 +18,19 @@ log = logging.getLogger(__name__)
 TASKS_KEPT = 1000
 
 
+# Longer than any attempt can take between a picture's files and its row.
+ORPHANED_AFTER = timedelta(hours=1)
+# What runs, and after how many minutes again.
+CHORES = {"sweep": 1, "delete_orphans": 60}
+
+
 def schedule() -> None:
     """Tell django-q2; called after each migration."""
-    Schedule.objects.update_or_create(
-        name="sweep",
-        defaults={
-            "func": "generation.housekeeping.sweep",
-            "schedule_type": Schedule.MINUTES,
-            "minutes": 1,
-            "repeats": -1,
-        },
-    )
+    for chore, minutes in CHORES.items():
+        when = {"schedule_type": Schedule.MINUTES, "minutes": minutes, "repeats": -1}
+        Schedule.objects.update_or_create(
+            name=chore, defaults={"func": f"generation.housekeeping.{chore}", **when}
+        )
 
 
 def sweep() -> str:
@@ -41,3 +48,33 @@ def prune_tasks() -> int:
         deleted, _ = Task.objects.filter(started__lte=started).delete()
         return int(deleted)
     return 0
+
+
+def delete_orphans(older_than: timedelta = ORPHANED_AFTER) -> int:
+    """Delete the files of pictures whose worker was killed before it entered them; returns how many.
+
+    Looks at the folders of today and yesterday: it comes by each hour.
+    """
+    now = timezone.now()
+    deleted = 0
+    for day in (now, now - timedelta(days=1)):
+        folder = day.strftime("images/%Y/%m/%d")
+        try:
+            names = default_storage.listdir(folder)[1]
+        except FileNotFoundError:
+            continue
+        old = {name: pk for name in names if (pk := _made_before(name, now - older_than))}
+        kept = set(Image.objects.filter(pk__in=set(old.values())).values_list("pk", flat=True))
+        for name in (name for name, pk in old.items() if pk not in kept or name.startswith(".")):
+            default_storage.delete(f"{folder}/{name}")
+            deleted += 1
+    return deleted
+
+
+def _made_before(name: str, moment: datetime) -> UUID | None:
+    """The picture that a file is of, if its id, which begins with the time, is older than ``moment``."""
+    found = re.match(r"\.?([0-9a-f-]{36})\.", name)
+    if found is None:
+        return None
+    pk = UUID(found.group(1))
+    return pk if (pk.int >> 80) < moment.timestamp() * 1000 else None

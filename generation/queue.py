@@ -6,6 +6,7 @@ every later write names it, so a worker that comes back from the dead changes no
 All times are the database's, never a host's.
 """
 
+from collections import defaultdict
 from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import models, transaction
-from django.db.models import F, Max, Min, Q, Sum
+from django.db.models import F, Min, Q, Sum
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -61,20 +62,21 @@ class JobQuerySet(models.QuerySet["Job"]):
         return self.queued(engine).exists() or self.abandoned(engine).exists()
 
     def next_for(self, engine: str, warm: Collection[str] = ()) -> "Job | None":
-        """The job that a worker claims next.
+        """The waiting job that is drawn next: by priority, then the owner's GPU-seconds of the last hour,
+        then what needs no LoRA loaded (``warm``: the sets that are), then age.
 
-        An abandoned job is finished first. Of those that wait: priority, then the owner's GPU-seconds of
-        the last hour, then what needs no LoRA loaded (``warm``: the sets that are), then age.
+        An index answers, whatever the length of the queue: who waits since when, and then one row.
         """
-        if abandoned := self.abandoned(engine).order_by("created_at").first():
-            return abandoned
-        top = self.queued(engine).aggregate(top=Max("priority"))["top"]
-        if top is None:
+        waiting = self.queued(engine).order_by().values_list("priority", "owner").annotate(Min("created_at"))
+        oldest: dict[int, dict[int, datetime]] = defaultdict(dict)
+        for priority, owner, since in waiting:
+            oldest[priority][owner] = since
+        if not oldest:
             return None
+        top = max(oldest)
+        users = self.first_by_share(oldest[top])
         queued = self.queued(engine).filter(priority=top).order_by("created_at", "id")
-        oldest: dict[int, datetime] = dict(queued.order_by().values_list("owner").annotate(Min("created_at")))
-        users = self.first_by_share(oldest)
-        first = queued.filter(owner=min(users, key=oldest.__getitem__)).first()
+        first = queued.filter(owner=min(users, key=oldest[top].__getitem__)).first()
         if first is None or not first.lora_set or first.created_at < timezone.now() - PASSED_AT_MOST:
             return first
         return queued.filter(lora_set__in=["", *warm], owner__in=users).first() or first
@@ -105,55 +107,67 @@ class JobQuerySet(models.QuerySet["Job"]):
     def claim(self, engine: str, worker: Worker, warm: Collection[str] = (), stage: str = "") -> "Job | None":
         """Give the next job to ``worker`` until its lease runs out; None if there is none, or it is paused.
 
-        ``warm``: sets of LoRAs that need no loading. ``stage``: what the worker does first. Jobs that used
-        up their attempts fail here instead (they killed their workers).
+        What was begun and abandoned goes first, then ``next_for``. ``warm``: sets of LoRAs that need no
+        loading. ``stage``: what the worker does first. Jobs that used up their attempts fail here instead
+        (they killed their workers).
         """
         with transaction.atomic():
             if Worker.wanted(worker.host, worker.device, engine) != Mode.RUN:
                 return None
-            self.end_abandoned(engine)
-            while job := self.next_for(engine, warm):
-                # On SQLite the transaction is IMMEDIATE and nobody else is here. On PostgreSQL the update
-                # waits for a worker who takes the same row, and then finds it changed.
-                free = self.queued(engine) if job.state == "queued" else self.abandoned(engine)
-                taken = free.filter(pk=job.pk, attempt=job.attempt).update(
-                    state="running",
-                    stage=stage,
-                    attempt=F("attempt") + 1,
-                    worker=worker,
-                    lease_until=Now() + _lease(),
-                    started_at=Now(),
-                    picture=0,
-                    together=1,
-                    step=0,
-                )
-                if taken:
-                    worker.now(Worker.State(stage or "drawing"), note="")
-                    if job.state == "running":
-                        self._enter_lost(job)
-                    job.refresh_from_db()
+            abandoned = self._end_used_up(self.abandoned(engine).order_by("created_at"))
+            while job := abandoned.pop(0) if abandoned else self.next_for(engine, warm):
+                if self._take(job, worker, stage):
                     return job
         return None
 
+    def _take(self, job: "Job", worker: Worker, stage: str) -> bool:
+        """Claim this one, unless it is no longer as ``job`` says.
+
+        On SQLite the transaction is IMMEDIATE and nobody else is here. On PostgreSQL the update waits for a
+        worker who takes the same row, and then finds it changed.
+        """
+        was_abandoned = job.state == "running"
+        free = self.abandoned(job.engine) if was_abandoned else self.queued(job.engine)
+        facts = {"state": "running", "stage": stage, "worker": worker, "picture": 0, "together": 1, "step": 0}
+        taken = free.filter(pk=job.pk, attempt=job.attempt).update(
+            attempt=F("attempt") + 1, lease_until=Now() + _lease(), started_at=Now(), **facts
+        )
+        if not taken:
+            return False
+        if was_abandoned:
+            self._enter_lost(job)
+        worker.now(Worker.State(stage or "drawing"), note="")
+        job.attempt += 1
+        for name, value in facts.items():
+            setattr(job, name, value)
+        return True
+
     def end_abandoned(self, engine: str) -> int:
         """End those abandoned jobs that nobody is to try again; returns how many."""
-        ended = 0
-        attempts = settings.FLUXSITE_MAX_ATTEMPTS
-        over = Q(attempt__gte=attempts) | Q(cancel_requested_at__isnull=False)
         with transaction.atomic():
-            for job in self.abandoned(engine).filter(over):
-                cancelled = job.cancel_requested_at is not None
-                facts = {"state": "cancelled"} if cancelled else {
+            abandoned = list(self.abandoned(engine))
+            return len(abandoned) - len(self._end_used_up(abandoned))
+
+    def _end_used_up(self, abandoned: Iterable["Job"]) -> list["Job"]:
+        """End those that were cancelled or tried often enough; returns the others."""
+        attempts = settings.FLUXSITE_MAX_ATTEMPTS
+        others = []
+        for job in abandoned:
+            facts: dict[str, str] = {"state": "cancelled"}
+            if job.cancel_requested_at is None:
+                if job.attempt < attempts:
+                    others.append(job)
+                    continue
+                facts = {
                     "state": "failed",
                     "error_code": "worker_died",
                     "error": f"The worker stopped {attempts} times on this job. "
                     "Try a smaller size or fewer LoRAs.",
-                }  # fmt: skip
-                still = self.abandoned(engine).filter(pk=job.pk, attempt=job.attempt)
-                if still.update(stage="", lease_until=None, finished_at=Now(), **facts):
-                    self._enter_lost(job)
-                    ended += 1
-        return ended
+                }
+            still = self.abandoned(job.engine).filter(pk=job.pk, attempt=job.attempt)
+            if still.update(stage="", lease_until=None, finished_at=Now(), **facts):
+                self._enter_lost(job)
+        return others
 
     def held(self, pk: UUID, attempt: int) -> "JobQuerySet":
         """The job, if the attempt still holds it; else nothing. Every write of a worker goes through here."""
@@ -211,7 +225,10 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     @staticmethod
     def _enter(job: "Job", outcome: str, gpu_seconds: float) -> None:
-        before = UsageEntry.objects.filter(job=job.pk).aggregate(images=Sum("images"))["images"] or 0
+        before = 0
+        if job.attempt > 1:
+            earlier = UsageEntry.objects.filter(job=job.pk)
+            before = earlier.aggregate(images=Sum("images"))["images"] or 0
         entry = UsageEntry(
             user_id=job.owner_id, job=job.pk, attempt=job.attempt, engine=job.engine,
             worker=str(job.worker or ""), gpu_seconds=gpu_seconds, outcome=outcome,

@@ -67,6 +67,9 @@ class WatchedWorker:
     def is_ready(self) -> bool:
         return self._state.value == READY and time.monotonic() >= self._rests_until.value
 
+    def is_busy(self) -> bool:
+        return self._state.value == BUSY
+
     def wants_more(self) -> bool:
         return bool(self._wants_more.value)
 

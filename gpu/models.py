@@ -43,8 +43,8 @@ class Pool(models.Model):
     @classmethod
     def locked(cls, engine: str) -> "Pool":
         """The pool, so that of several transactions at once one goes on and the others wait for it."""
-        cls.of(engine)
-        return cls.objects.select_for_update(no_key=True).get(engine=engine)
+        locked = cls.objects.select_for_update(no_key=True)
+        return locked.filter(engine=engine).first() or (cls.of(engine) and locked.get(engine=engine))
 
 
 class WorkerQuerySet(models.QuerySet["Worker"]):
@@ -116,9 +116,10 @@ class Worker(models.Model):
     @classmethod
     def wanted(cls, host: str, device: str, engine: str) -> Mode:
         """What operators want of a slot: the stricter of its own mode and its engine's."""
-        own = cls.objects.filter(host=host, device=device, engine=engine).values_list("mode", flat=True)
-        of_pool = Pool.objects.filter(engine=engine).values_list("mode", flat=True)
-        return max((Mode(mode) for mode in [*own, *of_pool]), key=list(Mode).index, default=Mode.RUN)
+        of_pool = Pool.objects.filter(engine=engine).values("mode")
+        slot = cls.objects.filter(host=host, device=device, engine=engine)
+        modes = slot.values_list("mode", models.Subquery(of_pool)).first() or ()
+        return max((Mode(mode) for mode in modes if mode), key=list(Mode).index, default=Mode.RUN)
 
     def now(self, state: "Worker.State | None" = None, **facts: Any) -> None:
         """Say that the process lives, and what changed."""

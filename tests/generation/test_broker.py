@@ -13,7 +13,7 @@ from generation import broker, operations
 from generation.broker import HousekeepingBroker, JobBroker
 from generation.queue import JobQuerySet
 from generation.watch import WatchedWorker
-from gpu.models import Mode, Pool
+from gpu.models import Mode, Pool, Worker
 from tests.conftest import submit
 
 
@@ -29,6 +29,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> WatchedWorker:
 @pytest.fixture
 def jobs(db: None, worker: WatchedWorker) -> Iterator[JobBroker]:
     jobs = JobBroker("bf16")
+    Worker.start(*jobs.slot, pid=1)
     yield jobs
     jobs.wake_ups.close()
 

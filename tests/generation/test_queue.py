@@ -45,6 +45,8 @@ def test_a_claim_records_worker_attempt_and_lease(alice: User, worker: Worker) -
     submit(alice)
     job = claim(worker)
     assert (job.state, job.attempt, job.worker) == ("running", 1, worker)
+    job.refresh_from_db()
+    assert (job.state, job.attempt, job.worker) == ("running", 1, worker)
     assert job.lease_until is not None
     assert job.started_at is not None
 
