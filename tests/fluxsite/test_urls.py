@@ -13,6 +13,8 @@ from tests.generation.drawn import finished
 
 # What people reach without an account.
 OPEN = {"healthz", "login/", "logout/", "setup/<str:token>/"}
+# Everybody sees workers and engines; who is no administrator is told that only they may change them.
+ADMINISTRATORS = {"workers/<uuid:pk>/mode/", "workers/engines/<str:engine>/mode/"}
 
 
 def addresses(resolver: URLResolver, prefix: str = "") -> Iterator[str]:
@@ -26,7 +28,7 @@ def addresses(resolver: URLResolver, prefix: str = "") -> Iterator[str]:
 
 
 PRIVATE = sorted(set(addresses(get_resolver())) - OPEN)
-OWNED = [route for route in PRIVATE if "<uuid:pk>" in route]
+OWNED = [route for route in PRIVATE if "<uuid:pk>" in route and route not in ADMINISTRATORS]
 
 
 @pytest.fixture
@@ -73,7 +75,15 @@ def test_what_is_not_yours_is_not_there(
     assert job.cancel_requested_at is None
 
 
-@pytest.mark.parametrize("route", PRIVATE)
+@pytest.mark.parametrize("route", sorted(ADMINISTRATORS))
+def test_what_administrators_do_is_refused_to_others(
+    client: Client, alice: User, job: Job, route: str
+) -> None:
+    client.force_login(alice)
+    assert answer(client, route, job) == 403
+
+
+@pytest.mark.parametrize("route", [route for route in PRIVATE if route not in ADMINISTRATORS])
 def test_its_owner_gets_an_answer(client: Client, alice: User, job: Job, route: str) -> None:
     client.force_login(alice)
     # 409: the job that the walk wants to cancel is over.
