@@ -1,14 +1,18 @@
 """The API's answers to what went wrong, in one shape: ``type`` and ``errors`` of ``code, detail, attr``."""
 
+import logging
 from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import RequestDataTooBig
+from django.db import InterfaceError, OperationalError
 from drf_standardized_errors.formatter import ExceptionFormatter
 from drf_standardized_errors.handler import ExceptionHandler
 from drf_standardized_errors.types import Error, ErrorResponse
 from rest_framework.exceptions import APIException
+
+log = logging.getLogger(__name__)
 
 
 class BodyTooLarge(APIException):
@@ -16,8 +20,18 @@ class BodyTooLarge(APIException):
     default_code = "too_large"
 
 
+class DatabaseAway(APIException):
+    status_code = 503
+    default_code = "database_away"
+    default_detail = "The database does not answer. Try again in some seconds."
+    wait = 5
+
+
 class ApiErrors(ExceptionHandler):
     def convert_known_exceptions(self, exc: Exception) -> Exception:
+        if isinstance(exc, (OperationalError, InterfaceError)):
+            log.error("The database is away", exc_info=exc)
+            return DatabaseAway()
         if isinstance(exc, RequestDataTooBig):
             return BodyTooLarge(f"The body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes.")
         return super().convert_known_exceptions(exc)

@@ -145,6 +145,8 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
     }
 DATABASES["default"]["CONN_MAX_AGE"] = 60
+# A request that finds its kept connection dead, because the server was started anew, opens another.
+DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 
 # People ---------------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"

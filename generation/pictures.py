@@ -20,38 +20,54 @@ THUMBNAIL_SIDE = 512
 
 
 def store(job: Job, index: int, seed: int, image: PIL.Image.Image, **drawn: Any) -> Image:
-    """Write PNG and thumbnail and record them, unless the attempt has lost the job.
+    """``write`` and ``record``."""
+    return record(write(job, index, seed, image, **drawn))
+
+
+def write(job: Job, index: int, seed: int, image: PIL.Image.Image, **drawn: Any) -> Image:
+    """Write PNG and thumbnail; returns the row to ``record``. When one cannot be written, neither stays.
 
     ``drawn``: what the row keeps of how it came about, ``model, backend, batch_size, vae_tiling``.
 
     The id, and with it the file names, are new at every attempt, so a worker that comes back from the
-    dead cannot touch what another has stored. Raises Cancelled when the job was taken away.
+    dead cannot touch what another has stored. Raises OSError when the disk is full.
     """
     pk = uuid7()
     png = png_bytes(image)
-    folder = timezone.now().strftime("images/%Y/%m/%d")
-    file = default_storage.save(f"{folder}/{pk}.png", ContentFile(png))
-    thumbnail = default_storage.save(f"{folder}/{pk}.webp", ContentFile(thumbnail_bytes(image)))
+    name = f"{timezone.now():images/%Y/%m/%d}/{pk}"
     row = Image(
         id=pk, job=job, owner_id=job.owner_id, index=index, seed=seed, width=image.width, height=image.height,
-        file=file, thumbnail=thumbnail, **drawn,
+        file=f"{name}.png", thumbnail=f"{name}.webp", **drawn,
         sha256=hashlib.sha256(png).hexdigest(), size=len(png),
     )  # fmt: skip
-    if not _record(row):
-        default_storage.delete(file)
-        default_storage.delete(thumbnail)
-        raise Cancelled
+    try:
+        default_storage.save(str(row.file), ContentFile(png))
+        default_storage.save(str(row.thumbnail), ContentFile(thumbnail_bytes(image)))
+    except OSError:
+        _delete_files(row)
+        raise
     return row
 
 
-def _record(row: Image) -> bool:
-    """Insert the row if its attempt still holds the job."""
+def record(row: Image) -> Image:
+    """Insert the row of a picture that was written; may be asked again when the database was away.
+
+    Raises Cancelled, with the files deleted, when another attempt has the job or nobody.
+    """
     with transaction.atomic():
         # The update locks the job until the commit: nobody takes it between the question and the insert.
-        if not Job.objects.keep(row.job.pk, row.job.attempt):
-            return False
-        row.save(force_insert=True)
-        return True
+        if Job.objects.keep(row.job.pk, row.job.attempt):
+            # The connection may have been lost after the commit.
+            if not Image.objects.filter(pk=row.pk).exists():
+                row.save(force_insert=True)
+            return row
+    _delete_files(row)
+    raise Cancelled
+
+
+def _delete_files(row: Image) -> None:
+    default_storage.delete(str(row.file))
+    default_storage.delete(str(row.thumbnail))
 
 
 def png_bytes(image: PIL.Image.Image) -> bytes:

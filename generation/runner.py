@@ -334,8 +334,12 @@ class Attempt:
 
     def _release(self, error: DeviceFailed) -> None:
         self.process.held.discard((self.job.pk, self.job.attempt))
-        Job.objects.release(self.job, UsageEntry.Outcome.DEVICE_FAILED, self.seconds["draw_seconds"])
-        self.process.pause_if_it_fails_often(error)
+        try:
+            Job.objects.release(self.job, UsageEntry.Outcome.DEVICE_FAILED, self.seconds["draw_seconds"])
+            self.process.pause_if_it_fails_often(error)
+        except (DatabaseError, InterfaceError):
+            # The process must end all the same; the next one, or the end of the lease, frees the job.
+            log.exception("The job could not be freed")
 
     # In the saver thread ------------------------------------------------------------------------------
 
@@ -357,13 +361,14 @@ class Attempt:
 
     def _store(self, index: int, seed: int, image: Any, **drawn: Any) -> None:
         try:
-            insist(lambda: pictures.store(self.job, index, seed, image, **drawn))
+            picture = pictures.write(self.job, index, seed, image, **drawn)
         except OSError as error:
             log.exception("A picture of job %s could not be stored", self.job.pk)
             raise DiskFull(
                 f"The picture could not be stored: {error.strerror or error}. "
                 "Tell who runs the studio, and ask again when there is room."
             ) from error
+        insist(lambda: pictures.record(picture))
 
     def _end(self, error: Exception | None) -> None:
         """End the job as it deserves, unless another attempt has it."""

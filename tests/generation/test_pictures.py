@@ -1,12 +1,15 @@
 """Storing a picture: whole files first, then the row, and nothing for a worker that lost its job."""
 
+import errno
 import hashlib
 import io
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 import pytest
+from django.core.files.storage import default_storage
 from django.db import IntegrityError
 from django.db.models.functions import Now
 
@@ -69,3 +72,25 @@ def test_a_picture_is_stored_once(job: Job) -> None:
     store(job)
     with pytest.raises(IntegrityError):
         store(job)
+
+
+def test_recording_again_after_an_answer_that_was_lost_changes_nothing(job: Job) -> None:
+    row = pictures.write(job, 0, job.seed, drawing(), model="tiny", backend="test")
+    assert pictures.record(row) == pictures.record(row)
+    assert Image.objects.get() == row
+
+
+def test_of_a_picture_whose_thumbnail_finds_no_room_nothing_stays(
+    job: Job, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = default_storage.save
+
+    def full(name: str, content: Any) -> str:
+        if name.endswith(".webp"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return save(name, content)
+
+    monkeypatch.setattr(default_storage, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        store(job)
+    assert [path for path in media.rglob("*") if path.is_file()] == []

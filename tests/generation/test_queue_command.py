@@ -45,6 +45,15 @@ def test_it_pauses_and_resumes_one_worker(worker: Worker) -> None:
     assert (worker.mode, worker.note) == ("run", "")
 
 
+def test_resume_without_a_name_resumes_engines_and_workers(worker: Worker) -> None:
+    queue("pause")
+    queue("pause", str(worker))
+    queue("resume")
+    worker.refresh_from_db()
+    assert worker.mode == "run"
+    assert set(Pool.objects.values_list("mode", flat=True)) == {"run"}
+
+
 def test_it_pauses_an_engine_or_all(worker: Worker) -> None:
     assert "fp4: pause" in queue("pause", "fp4")
     assert Pool.of("bf16").mode == "run"

@@ -330,7 +330,7 @@ def test_a_full_disk_fails_the_job_and_says_so(
     def full(*args: Any, **facts: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pictures, "store", full)
+    monkeypatch.setattr(pictures, "write", full)
     broken(process, lambda: None).run_next_job()
     job.refresh_from_db()
     assert (job.state, job.error_code) == ("failed", "disk_full")

@@ -24,12 +24,16 @@ class Command(BaseCommand):
         parser.add_argument("action", nargs="?", default="status", choices=["status", *MODES])
         parser.add_argument(
             "targets", nargs="*", metavar="TARGET",
-            help="an engine (fp4) or a worker (host/device/engine, as status shows it); none: all engines",
+            help="an engine (fp4) or a worker (host/device/engine, as status shows it); none: all engines, "
+            "for resume all workers, too",
         )  # fmt: skip
 
     def handle(self, *args: Any, action: str, targets: list[str], **options: Any) -> None:
         if action != "status":
-            for target in [self._named(name) for name in targets or ENGINES]:
+            chosen = [self._named(name) for name in targets or ENGINES]
+            if action == "resume" and not targets:
+                chosen += Worker.objects.exclude(mode=Mode.RUN)
+            for target in chosen:
                 operations.set_mode(target, MODES[action])
         self._show()
 
