@@ -1,5 +1,8 @@
-"""The actors: alice and bob share a group, charlie is a stranger."""
+"""The actors: alice and bob share a group, charlie is a stranger. And which tests run beside which."""
 
+import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,69 @@ from rest_framework.test import APIClient
 
 from accounts.models import ApiToken, User
 from generation.models import Job
+from tests.postgresql import MISSING, Server, programs
+
+# What takes long begins first, so that no process is left with it in the end.
+LONG = ("tests/e2e/", "tests/gpu/engines/", "tests/gpu/", "tests/demo/")
+
+
+ON_POSTGRESQL = os.environ.get("FLUXSITE_TEST_DATABASE", "sqlite") != "sqlite"
+# Of no use there, and collecting them would load torch.
+collect_ignore = ["demo", "e2e", "gpu/engines", "gpu/test_doctor.py"] if ON_POSTGRESQL else []
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    return list(getattr(item, "fixturenames", ()))
+
+
+def _start(item: pytest.Item) -> int:
+    return next((place for place, folder in enumerate(LONG) if item.nodeid.startswith(folder)), len(LONG))
+
+
+def _group(item: pytest.Item) -> str:
+    """What one process of pytest-xdist runs in one go: a file, or what shares a studio of real processes."""
+    if not item.nodeid.startswith("tests/e2e/"):
+        return item.nodeid.partition("::")[0]
+    shared = [name for name in ("studios", "studio") if name in _fixtures(item)]
+    return shared[0] if shared else item.nodeid
+
+
+def _touches_database(item: pytest.Item) -> bool:
+    wanted = {"db", "transactional_db"}.intersection(_fixtures(item))
+    return bool(wanted or item.get_closest_marker("django_db"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
+    """Deal the tests out; on PostgreSQL only those are run to which the database matters."""
+    if ON_POSTGRESQL:
+        config.hook.pytest_deselected(items=[item for item in items if not _touches_database(item)])
+        items[:] = [item for item in items if _touches_database(item)]
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(_group(item)))
+    yield
+    items.sort(key=_start)
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """The same in every process of pytest-xdist, though a test makes up a UUID."""
+    uuid = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+    return uuid.sub("UUID", val) if isinstance(val, str) and uuid.search(val) else None
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Server:
+    """A PostgreSQL server. Where it is not installed the test is skipped; in CI it fails."""
+    if programs() is None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(MISSING)
+    return Server()
+
+
+@pytest.fixture
+def postgresql_url(postgresql: Server) -> str:
+    """A new empty database, for FLUXSITE_DATABASE_URL."""
+    return postgresql.new_database()
 
 
 def _person(name: str, *groups: str) -> User:

@@ -1,6 +1,5 @@
 """One studio for most end-to-end tests, and a browser."""
 
-import contextlib
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,10 +20,8 @@ CHROMIUM_OPTIONS = [
 def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     """A studio whose administrator is alice."""
     data = tmp_path_factory.mktemp("e2e") / "data"
-    running = Studio(data, "--port", "18500", FLUXSITE_ADMIN_USER="alice", FLUXSITE_ADMIN_PASSWORD=PASSWORD)
+    running = Studio(data, FLUXSITE_ADMIN_USER="alice", FLUXSITE_ADMIN_PASSWORD=PASSWORD)
     yield running
-    with contextlib.suppress(Exception):
-        running.stop()
     running.kill()
 
 
@@ -47,7 +44,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Studio]]:
         each.kill()
 
 
-@pytest.fixture(scope="session")
+# One for each file: as long as it is there its event loop runs, and Django opens no database then.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     found = [path for path in map(shutil.which, CHROMIUM) if path]
     assert found, "There is no chromium. Install it (Debian, Ubuntu: apt install chromium)."

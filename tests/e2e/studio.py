@@ -1,5 +1,7 @@
 """A studio of real processes, started as its user starts it: ``./run`` with a data directory of its own."""
 
+import contextlib
+import json
 import os
 import re
 import signal
@@ -12,22 +14,43 @@ from typing import Any, TypeVar
 import psutil
 import requests
 
+from tests.postgresql import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
+MANAGE = (str(ROOT / ".venv/bin/python"), str(ROOT / "manage.py"))
 PASSWORD = "correct horse battery"
+# Longer than anything takes, even where four studios share two cores: who waits in vain waits so long.
+PATIENCE_SECONDS = 180
 T = TypeVar("T")
 
+# Django's shell for many questions: a new one takes a second to start. A line of its input is code as
+# JSON, a line of its output what that printed, and the trace if it failed.
+CONSOLE = """
+import contextlib, io, json, sys, traceback
+from django.db import connections
+for line in sys.stdin:
+    printed, trace = io.StringIO(), ""
+    with contextlib.redirect_stdout(printed):
+        try:
+            exec(json.loads(line), {})
+        except Exception:
+            trace = traceback.format_exc()
+    connections.close_all()
+    print(json.dumps([printed.getvalue(), trace]), flush=True)
+"""
 
-def wait_for(condition: Callable[[], T], seconds: float = 60) -> T:
+
+def wait_for(condition: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
     """The first true value of ``condition``; fails after ``seconds``."""
     end = time.monotonic() + seconds
     while not (value := condition()):
-        assert time.monotonic() < end, "timed out"
+        assert time.monotonic() < end, f"timed out after {seconds} s"
         time.sleep(0.05)
     return value
 
 
 class Studio:
-    """``./run`` on ``data``, a directory; ``environment`` comes on top of a clean one."""
+    """``./run`` on ``data``, a directory, and on a free port; ``environment`` comes on top of a clean one."""
 
     def __init__(self, data: Path, *options: str, **environment: str) -> None:
         self.log = data.with_suffix(".log")
@@ -41,14 +64,21 @@ class Studio:
             "PYTHONUNBUFFERED": "1",
             **environment,
         }
+        if "--port" not in options:
+            options = ("--port", str(free_port()), *options)
+        self._console: subprocess.Popen[str] | None = None
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [str(ROOT / "run"), *options], env=self.environment, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
-        self.url = self.said(r"fluxsite is at (http://\S+)")
+        try:
+            self.url = self.said(r"fluxsite is at (http://\S+)")
+        except BaseException:
+            self.kill()
+            raise
 
-    def said(self, pattern: str, seconds: float = 120) -> str:
+    def said(self, pattern: str, seconds: float = PATIENCE_SECONDS) -> str:
         """The first group of ``pattern`` in what it printed, as soon as it is there."""
 
         def found() -> str | None:
@@ -59,19 +89,34 @@ class Studio:
         return str(wait_for(found, seconds))
 
     def manage(self, *command: str) -> str:
-        """What ``manage.py`` prints, run beside the studio."""
+        """What ``manage.py`` prints, run beside the studio in a process of its own: it takes a second."""
         done = subprocess.run(
-            [str(ROOT / ".venv/bin/python"), str(ROOT / "manage.py"), *command],
-            env=self.environment, capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            [*MANAGE, *command], env=self.environment, capture_output=True, text=True, check=True
+        )
         return done.stdout.strip()
 
     def shell(self, code: str) -> str:
-        """The last line that ``code`` prints in Django's shell."""
-        return self.manage("shell", "--no-imports", "-c", code).splitlines()[-1]
+        """The last line that ``code`` prints in Django's shell, beside the studio."""
+        printed, trace = self._ask(code)
+        assert not trace, trace
+        return printed.splitlines()[-1]
+
+    def _ask(self, code: str) -> tuple[str, str]:
+        if self._console is None:
+            self._console = subprocess.Popen(
+                [*MANAGE, "shell", "--no-imports", "-c", CONSOLE],
+                env=self.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            )  # fmt: skip
+        assert self._console.stdin
+        assert self._console.stdout
+        print(json.dumps(code), file=self._console.stdin, flush=True)
+        printed, trace = json.loads(self._console.stdout.readline())
+        return str(printed), str(trace)
 
     def token(self, user: str) -> str:
-        return self.manage("create_token", user, "--name", "end to end")
+        """A new API token of ``user``."""
+        command = f"call_command('create_token', {user!r}, name='end to end')"
+        return self.shell(f"from django.core.management import call_command; {command}")
 
     def processes(self) -> list[psutil.Process]:
         """Everything that runs because of it."""
@@ -101,13 +146,18 @@ class Studio:
     def stop(self) -> int:
         """As Ctrl-C does; returns the exit status."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(60)
+        return self.process.wait(PATIENCE_SECONDS)
 
     def kill(self) -> None:
+        """End all of it at once; what is dead already is no error."""
         for process in self.processes():
-            if process.is_running():
+            with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         self.process.wait()
+        if self._console:
+            self._console.kill()
+            self._console.communicate()
+            self._console = None
 
 
 class Api:
@@ -128,7 +178,7 @@ class Api:
         assert response.status_code == 200, response.text
         return dict(response.json())
 
-    def finished(self, pk: str, seconds: float = 90) -> dict[str, Any]:
+    def finished(self, pk: str, seconds: float = PATIENCE_SECONDS) -> dict[str, Any]:
         """The job, once it is over."""
 
         def over() -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ import pytest
 import requests
 
 from tests.e2e.studio import ROOT, Api, Studio, wait_for
+from tests.postgresql import free_port
 
 HEAVY = {"torch", "diffusers", "transformers", "peft", "nunchaku", "numpy"}
 
@@ -17,7 +18,7 @@ HEAVY = {"torch", "diffusers", "transformers", "peft", "nunchaku", "numpy"}
 @pytest.fixture
 def modules_address(studio: Studio) -> Iterator[str]:
     """A second web process on the studio's data, whose every answer ends with the names of its modules."""
-    port = 18800
+    port = free_port()
     command = [sys.executable, "-m", "gunicorn", "tests.e2e.inspected:application", "--no-control-socket"]
     process = subprocess.Popen(
         [*command, "--bind", f"127.0.0.1:{port}", "--log-level", "warning"], env=studio.environment, cwd=ROOT
