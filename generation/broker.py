@@ -33,8 +33,8 @@ log = logging.getLogger(__name__)
 RECHECK_SECONDS = 1.0
 # ``dequeue`` returns at least this often, so that the pusher sees that it is told to stop.
 RETURN_SECONDS = 0.25
-# How often a busy worker is looked at: what comes next waits for this at most.
-GLANCE_SECONDS = 0.005
+# How often a busy worker is looked at, to see whether it is stuck.
+GLANCE_SECONDS = 0.05
 TASK = "generation.runner.run_next_job"
 
 
@@ -65,7 +65,7 @@ class JobBroker(Broker):  # type: ignore[misc]
         while (left := until - time.monotonic()) > 0:
             worker.watch()
             if not worker.is_ready():
-                time.sleep(GLANCE_SECONDS)
+                worker.wait(GLANCE_SECONDS)
             # After a job the worker looks for the next one itself: asking here as well would cost its time.
             elif worker.wants_more() or ((look or self._is_due()) and self._work_waits()):
                 worker.woken()

@@ -6,9 +6,8 @@ every later write names it, so a worker that comes back from the dead changes no
 All times are the database's, never a host's.
 """
 
-from collections import defaultdict
 from collections.abc import Collection, Iterable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -67,16 +66,13 @@ class JobQuerySet(models.QuerySet["Job"]):
 
         An index answers, whatever the length of the queue: who waits since when, and then one row.
         """
-        waiting = self.queued(engine).order_by().values_list("priority", "owner").annotate(Min("created_at"))
-        oldest: dict[int, dict[int, datetime]] = defaultdict(dict)
-        for priority, owner, since in waiting:
-            oldest[priority][owner] = since
+        highest = self.queued(engine).order_by("-priority").values("priority")[:1]
+        queued = self.queued(engine).filter(priority=models.Subquery(highest)).order_by("created_at", "id")
+        oldest = dict(queued.order_by().values_list("owner").annotate(Min("created_at")))
         if not oldest:
             return None
-        top = max(oldest)
-        users = self.first_by_share(oldest[top])
-        queued = self.queued(engine).filter(priority=top).order_by("created_at", "id")
-        first = queued.filter(owner=min(users, key=oldest[top].__getitem__)).first()
+        users = self.first_by_share(oldest)
+        first = queued.filter(owner=min(users, key=oldest.__getitem__)).first()
         if first is None or not first.lora_set or first.created_at < timezone.now() - PASSED_AT_MOST:
             return first
         return queued.filter(lora_set__in=["", *warm], owner__in=users).first() or first

@@ -4,6 +4,7 @@ The pusher watches: it is a process of its own, so it sees a worker that hangs i
 """
 
 import logging
+import multiprocessing
 import os
 import signal
 import statistics
@@ -36,6 +37,8 @@ class WatchedWorker:
         self._wants_more = RawValue(c_int, 0)
         self._rests_until = RawValue(c_double, 0.0)
         self._deadline = RawValue(c_double, 0.0)
+        # Only the worker releases it and only the pusher acquires it: who is killed holds nothing.
+        self._spoke = multiprocessing.Semaphore(0)
         self._woken_at = 0.0
 
     # The worker says --------------------------------------------------------------------------------
@@ -51,6 +54,7 @@ class WatchedWorker:
         self._wants_more.value = int(more)
         self._rests_until.value = time.monotonic() + rest if rest else 0.0
         self._state.value = READY
+        self._spoke.release()
 
     def busy(self) -> None:
         self._state.value = BUSY
@@ -63,6 +67,10 @@ class WatchedWorker:
         self._deadline.value = time.monotonic() + seconds if seconds else 0.0
 
     # The pusher asks --------------------------------------------------------------------------------
+
+    def wait(self, seconds: float) -> None:
+        """Until the worker is ready again, at most so long."""
+        self._spoke.acquire(timeout=seconds)
 
     def is_ready(self) -> bool:
         return self._state.value == READY and time.monotonic() >= self._rests_until.value

@@ -34,7 +34,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='job',
-            index=models.Index(condition=models.Q(('state', 'queued')), fields=['engine', 'priority', 'owner', 'created_at'], name='job_queued'),
+            index=models.Index(condition=models.Q(('state', 'queued')), fields=['engine', 'state', 'priority', 'owner', 'created_at'], name='job_queued'),
         ),
         migrations.AddIndex(
             model_name='job',

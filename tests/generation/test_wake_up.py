@@ -1,10 +1,12 @@
 """That a cluster hears of a job at once: a real second connection, on either database."""
 
+import errno
 import threading
 import time
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
+from inotify_simple import INotify
 
 from accounts.models import User
 from generation.wake_up import WakeUps
@@ -49,3 +51,15 @@ def test_silence_is_silence() -> None:
     assert not wake_ups.wait(0.05)
     assert time.monotonic() - start < 1
     wake_ups.close()
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL tells by itself")
+def test_where_the_directory_cannot_be_watched_it_asks(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(*args: object) -> None:
+        raise OSError(errno.ENOSPC, "inotify watch limit reached")
+
+    monkeypatch.setattr(INotify, "add_watch", refused)
+    test_a_submitted_job_is_heard_of()
+    assert "cannot be watched; asking instead" in caplog.text
