@@ -132,7 +132,6 @@ class JobQuerySet(models.QuerySet["Job"]):
             return False
         if was_abandoned:
             self._enter_lost(job)
-        worker.now(Worker.State(stage or "drawing"), note="")
         job.attempt += 1
         for name, value in facts.items():
             setattr(job, name, value)

@@ -52,8 +52,8 @@ REPORT_SECONDS = 0.2
 # How often a worker that cannot load its model looks again whether it can.
 WAIT_SECONDS = 5.0
 HEARTBEAT_SECONDS = 5.0
-# How long a job's last pictures wait at most for the claim of the next job, which takes 5 to 15 ms.
-CLAIM_SECONDS = 0.05
+# How long a job's last pictures wait at most until the next job is drawn, which takes 5 to 15 ms.
+NEXT_SECONDS = 0.05
 UNKNOWN = "The worker met an error it does not know. Try again; its log has the details."
 # A device that failed so often within so long is not trusted with more jobs.
 FATAL_ERRORS = 3
@@ -82,8 +82,10 @@ class WorkerProcess:
         self.held: set[tuple[UUID, int]] = set()
         self.saver: Executor = ThreadPoolExecutor(1, "saver")
         self.saving = self.saver.submit(lambda: None)
-        self.claimed = threading.Event()
-        self.waits = False
+        self.goes_on = threading.Event()
+        self.state = Worker.State.IDLE
+        # The process before may have waited when it ended, and have left a note of it.
+        self.waits = self.row.mode == Mode.RUN
         self.rest = 0.0
         self.more = False
         self.steps = StepClock()
@@ -112,7 +114,7 @@ class WorkerProcess:
             Job.objects.keep(pk, attempt)
         self.row.now(**self._device_facts(), **self._held_facts())
         if self.waits and not self.cannot_start():
-            self._idle()
+            self._begins(Worker.State.IDLE)
 
     @staticmethod
     def _device_facts() -> dict[str, Any]:
@@ -137,23 +139,28 @@ class WorkerProcess:
         if reason := self.cannot_start():
             log.warning("%s", reason)
             self.waits, self.rest = True, WAIT_SECONDS
-            self.row.now(Worker.State.WAITING, note=reason)
+            self.says(Worker.State.WAITING, note=reason)
             return reason
         stage = Job.Stage.DRAWING if self.is_loaded else Job.Stage.LOADING
-        try:
-            job = Job.objects.claim(self.engine_name, self.row, list(self.warm), stage)
-        finally:
-            self.claimed.set()
+        job = Job.objects.claim(self.engine_name, self.row, list(self.warm), stage)
         if job is None:
+            self.goes_on.set()
             return self._nothing_to_do()
         self.more = True
+        if self.state != Worker.State(stage):
+            self._begins(Worker.State(stage))
         return self._run(job)
+
+    def says(self, state: Worker.State, **facts: Any) -> None:
+        """Show it on the Workers page."""
+        self.row.now(state, **facts)
+        self.state = state
 
     def _nothing_to_do(self) -> str:
         if Worker.wanted(self.row.host, self.row.device, self.engine_name) == Mode.DRAIN:
             self.drain()
             return "drained"
-        self._idle()
+        self._begins(Worker.State.IDLE)
         return "nothing to do"
 
     def _run(self, job: Job) -> str:
@@ -170,26 +177,27 @@ class WorkerProcess:
         """Do it beside the drawing, one after the other."""
         self.saving = self.saver.submit(work)
 
-    def save_after_claim(self, work: Callable[[], None]) -> None:
-        """The same for a job's last pictures: the device waits for the next claim, and they do not."""
+    def save_when_it_goes_on(self, work: Callable[[], None]) -> None:
+        """The same for a job's last pictures: the device waits for the next job, and they do not."""
 
         def wait_and_work() -> None:
-            self.claimed.wait(CLAIM_SECONDS)
+            self.goes_on.wait(NEXT_SECONDS)
             work()
 
-        self.claimed.clear()
+        self.goes_on.clear()
         self.save(wait_and_work)
 
     def settle(self) -> None:
         """Wait until everything drawn is stored."""
         self.saver.shutdown()
 
-    def _idle(self) -> None:
-        # Its own note of what it waited for; one of operators stays.
+    def _begins(self, state: Worker.State) -> None:
+        """Something else than before."""
+        # Its own note of what it waited for goes; one of operators stays.
         facts = {"note": ""} if self.waits else {}
         self.waits = False
         try:
-            self.row.now(Worker.State.IDLE, **facts)
+            self.says(state, **facts)
         except DatabaseError:
             log.exception("The worker's state could not be recorded")
 
@@ -199,7 +207,7 @@ class WorkerProcess:
             self.engine.unload()
         self.engine = None
         watched.holds_model(False)
-        self.row.now(Worker.State.IDLE, model="", **self._device_facts(), **self._held_facts())
+        self.says(Worker.State.IDLE, model="", **self._device_facts(), **self._held_facts())
 
     def cannot_start(self) -> str:
         """Why no job should be taken now though the next one may be welcome; empty if one should."""
@@ -297,9 +305,8 @@ class Attempt:
             engine.load()
         if not was_loaded:
             watched.holds_model(True)
-            process.row.now(
+            process.says(
                 Worker.State.DRAWING,
-                note="",
                 model=process.card.name,
                 load_seconds=self.seconds["load_seconds"],
             )
@@ -316,12 +323,13 @@ class Attempt:
         spec = self._spec(tuple(self.job.seeds[index] for index in indexes))
         pixels = spec.width * spec.height * len(spec.seeds)
         self.process.steps.start()
+        self.process.goes_on.set()
         with self._timed("draw_seconds"):
             drawn = engine.generate(spec, lambda step: self._step_done(step, pixels))
         self.process.steps.stop()
         self.notice = _unread(drawn.unread)
         wait([self.process.saving])  # so that pictures do not pile up where storing is slower than drawing
-        save = self.process.save_after_claim if last else self.process.save
+        save = self.process.save_when_it_goes_on if last else self.process.save
         save(lambda: self._save(engine.backend, indexes, spec, drawn, last))
 
     def _spec(self, seeds: tuple[int, ...]) -> ImageSpec:
@@ -334,7 +342,7 @@ class Attempt:
         self.process.steps.step(pixels)
         self.step = step
         try:
-            if time.monotonic() - self.reported_at > REPORT_SECONDS:
+            if self._report_is_old():
                 self._report(step=step)
             elif not Job.objects.goes_on(self.job.pk, self.job.attempt):
                 raise Cancelled
@@ -342,6 +350,9 @@ class Attempt:
             # The picture is worth more than the note of its step. The fence decides at the end.
             log.warning("The database is away; drawing goes on", exc_info=True)
             connection.close()
+
+    def _report_is_old(self) -> bool:
+        return time.monotonic() - self.reported_at > REPORT_SECONDS
 
     def _report(self, **progress: Any) -> None:
         """Record progress. Raises Cancelled when the owner cancelled or another worker has the job."""
@@ -365,7 +376,7 @@ class Attempt:
         if self.save_error:
             return
         try:
-            if last:
+            if last and self._report_is_old():
                 insist(lambda: self._report(stage=Job.Stage.SAVING, step=spec.steps))
             with self._timed("save_seconds"):
                 for index, seed, image in zip(indexes, spec.seeds, drawn.images, strict=True):
@@ -465,7 +476,7 @@ def start_worker(engine: str) -> None:
 def _stopped(process: WorkerProcess) -> None:
     """When django-q2 ends the process in good order."""
     process.settle()
-    process.row.now(Worker.State.STOPPED)
+    process.says(Worker.State.STOPPED)
 
 
 def run_next_job(engine: str) -> str:

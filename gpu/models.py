@@ -118,8 +118,10 @@ class Worker(models.Model):
         """What operators want of a slot: the stricter of its own mode and its engine's."""
         of_pool = Pool.objects.filter(engine=engine).values("mode")
         slot = cls.objects.filter(host=host, device=device, engine=engine)
-        modes = slot.values_list("mode", models.Subquery(of_pool)).first() or ()
-        return max((Mode(mode) for mode in modes if mode), key=list(Mode).index, default=Mode.RUN)
+        modes = slot.values_list("mode", models.Subquery(of_pool))
+        return max(
+            (Mode(mode) for both in modes for mode in both if mode), key=list(Mode).index, default=Mode.RUN
+        )
 
     def now(self, state: "Worker.State | None" = None, **facts: Any) -> None:
         """Say that the process lives, and what changed."""

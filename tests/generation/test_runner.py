@@ -409,3 +409,21 @@ def test_a_new_process_frees_the_job_of_the_one_before(alice: User, process: Wor
     assert lost
     again = new_process()
     assert broken(again, lambda: None).run_next_job() == f"{lost.pk} attempt 2: drawn"
+
+
+def test_a_note_of_operators_outlives_the_job_in_hand(alice: User, process: WorkerProcess) -> None:
+    def pause() -> None:
+        operations.set_mode(Worker.objects.get(), Mode.PAUSE, by="root")
+
+    submit(alice, seed=1)
+    broken(process, pause).run_next_job()
+    process.run_next_job()
+    worker = Worker.objects.get()
+    assert (worker.state, worker.mode, worker.note) == ("idle", "pause", "Paused by root")
+
+
+def test_a_note_of_the_process_before_goes_with_the_next_job(alice: User, db: None) -> None:
+    new_process().says(Worker.State.WAITING, note="Waits for disk space")
+    submit(alice)
+    new_process().run_next_job()
+    assert Worker.objects.get().note == ""
