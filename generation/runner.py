@@ -157,7 +157,8 @@ class WorkerProcess:
         self.state = state
 
     def _nothing_to_do(self) -> str:
-        if Worker.wanted(self.row.host, self.row.device, self.engine_name) == Mode.DRAIN:
+        slot = self.row.host, self.row.device, self.engine_name
+        if Job.objects.outlook(*slot).wanted == Mode.DRAIN:
             self.drain()
             return "drained"
         self._begins(Worker.State.IDLE)
