@@ -20,13 +20,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from gpu.engines import lora_names
 from gpu.engines.errors import LoraFailed
+from gpu.engines.lora_names import Modules
 from gpu.engines.spec import LoraRef
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 Shape = tuple[int, int]
 Parts = dict[str, torch.Tensor]
-Modules = tuple[str, ...]
 Config = dict[str, Any]
 
 
@@ -100,82 +101,6 @@ class _Unfit(Exception):
     """Why a LoRA cannot be used: what follows "cannot be used:"."""
 
 
-# "#" stands for the number of the block. Left: the names in Black Forest Labs' code (github.com/
-# black-forest-labs/flux), in XLabs' (x-flux), and in transformers before 5. Right: those in LoraWeights.
-QKV = tuple(f"transformer_blocks.#.attn.to_{letter}" for letter in "qkv")
-ADDED_QKV = tuple(f"transformer_blocks.#.attn.add_{letter}_proj" for letter in "qkv")
-SINGLE_QKV = tuple(f"single_{name}" for name in QKV)
-FLUX_NAMES = {
-    "double_blocks.#.img_attn.qkv": QKV,
-    "double_blocks.#.img_attn.proj": ("transformer_blocks.#.attn.to_out.0",),
-    "double_blocks.#.img_mlp.0": ("transformer_blocks.#.ff.net.0.proj",),
-    "double_blocks.#.img_mlp.2": ("transformer_blocks.#.ff.net.2",),
-    "double_blocks.#.img_mod.lin": ("transformer_blocks.#.norm1.linear",),
-    "double_blocks.#.txt_attn.qkv": ADDED_QKV,
-    "double_blocks.#.txt_attn.proj": ("transformer_blocks.#.attn.to_add_out",),
-    "double_blocks.#.txt_mlp.0": ("transformer_blocks.#.ff_context.net.0.proj",),
-    "double_blocks.#.txt_mlp.2": ("transformer_blocks.#.ff_context.net.2",),
-    "double_blocks.#.txt_mod.lin": ("transformer_blocks.#.norm1_context.linear",),
-    "double_blocks.#.processor.qkv_lora1": QKV,
-    "double_blocks.#.processor.proj_lora1": ("transformer_blocks.#.attn.to_out.0",),
-    "double_blocks.#.processor.qkv_lora2": ADDED_QKV,
-    "double_blocks.#.processor.proj_lora2": ("transformer_blocks.#.attn.to_add_out",),
-    "single_blocks.#.linear1": (*SINGLE_QKV, "single_transformer_blocks.#.proj_mlp"),
-    "single_blocks.#.linear2": ("single_transformer_blocks.#.proj_out",),
-    "single_blocks.#.modulation.lin": ("single_transformer_blocks.#.norm.linear",),
-    "single_blocks.#.processor.qkv_lora": SINGLE_QKV,
-    "single_blocks.#.processor.proj_lora": ("single_transformer_blocks.#.proj_out",),
-    "img_in": ("x_embedder",),
-    "txt_in": ("context_embedder",),
-    "final_layer.adaLN_modulation.1": ("norm_out.linear",),
-    "final_layer.linear": ("proj_out",),
-    **{
-        f"{theirs}_in.{side}_layer": (f"time_text_embed.{ours}_embedder.linear_{number}",)
-        for theirs, ours in (("time", "timestep"), ("vector", "text"), ("guidance", "guidance"))
-        for side, number in (("in", 1), ("out", 2))
-    },
-}
-CLIP_NAMES = {
-    f"text_model.encoder.layers.#.{name}": (f"encoder.layers.#.{name}",)
-    for name in (*(f"self_attn.{letter}_proj" for letter in ("q", "k", "v", "out")), "mlp.fc1", "mlp.fc2")
-}
-NUMBER = r"(?<=blocks[._]|layers[._])[0-9]{1,4}"
-
-
-def _spelled(names: Mapping[str, Modules], separator: str) -> dict[str, Modules]:
-    own = {module: (module,) for modules in names.values() for module in modules}
-    return {name.replace(".", separator): modules for name, modules in {**names, **own}.items()}
-
-
-# Flat only after their own prefixes: HunyuanVideo, as wide as FLUX, has "double_blocks.0.img_attn_qkv".
-SPELLINGS = (
-    (r"lora_(?:unet|transformer)_", "transformer", _spelled(FLUX_NAMES, "_")),
-    (r"lora_te1?_", "text_encoder", _spelled(CLIP_NAMES, "_")),
-    (r"text_encoder\.|text_encoders\.clip_l\.transformer\.", "text_encoder", _spelled(CLIP_NAMES, ".")),
-    (
-        r"(?:base_model\.model\.)?(?:transformer\.|diffusion_model\.)?",
-        "transformer",
-        _spelled(FLUX_NAMES, "."),
-    ),
-)
-STRANGERS = {
-    r"unet\.|.*(down|mid|up|put|middle)_block|(text_encoder_2\.|lora_te2_)text": "for Stable Diffusion",
-    r"text_encoder_2\.|text_encoders\.t5xxl\.|lora_te[23]_": "for the T5 text encoder, which stays as it is",
-    r".*\b(lora_unet_)?blocks[._][0-9]+[._](self|cross)_attn": "for Wan, which makes videos",
-    r".*((double|single)_stream_modulation|to_qkv_mlp_proj)": "for FLUX.2",
-    r"": "unknown to FLUX",
-}
-KINDS = {
-    r"dora_scale|lora_magnitude_vector": "a DoRA, which also scales the model's own weights",
-    r"lokr_": "a LoKr, made of Kronecker products",
-    r"hada_": "a LoHa, made of Hadamard products",
-    r"(query|key)_norm\.scale$|\.norm_(added_)?[qk]\.weight$": "a control LoRA, which needs a picture",
-}
-PARTS = {
-    "A": r"(.+?)\.(?:lora_A|lora_down|(?:lora\.|lora_linear_layer\.)?down)(?:\.default)?\.weight",
-    "B": r"(.+?)\.(?:lora_B|lora_up|(?:lora\.|lora_linear_layer\.)?up)(?:\.default)?\.weight",
-    "alpha": r"(.+)\.alpha",
-}
 # What is added to the model's own, and so is nothing where it is zero.
 ADDENDS = r"\.(diff|diff_b|lora_(A|B|down|up)(\.default)?\.bias)$"
 
@@ -197,7 +122,7 @@ def _canonical(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> Lo
     weights: dict[str, dict[str, Pair]] = {"transformer": {}, "text_encoder": {}}
     configs = {component: _peft_config(metadata, component) for component in weights}
     for layer, parts in layers.items():
-        if not (place := _place(layer)):
+        if not (place := lora_names.place(layer)):
             continue
         component, modules = place
         for module, pair in _pairs(layer, parts, modules, configs[component]):
@@ -210,10 +135,8 @@ def _canonical(tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> Lo
 
 
 def _refuse_other_kinds(keys: Iterable[str]) -> None:
-    for key in keys:
-        for pattern, kind in KINDS.items():
-            if re.search(pattern, key):
-                raise _Unfit(f"it is {kind}; only plain LoRAs can be used")
+    if kind := next(filter(None, map(lora_names.other_kind, keys)), ""):
+        raise _Unfit(f"it is {kind}; only plain LoRAs can be used")
 
 
 def _stored(key: str, tensor: torch.Tensor) -> torch.Tensor:
@@ -232,7 +155,7 @@ def _layers(tensors: dict[str, torch.Tensor]) -> dict[str, Parts]:
     layers: dict[str, Parts] = {}
     rest = []
     for key, tensor in tensors.items():
-        layer, part = _part(key)
+        layer, part = lora_names.part(key)
         if part in layers.get(layer, {}):
             raise _Unfit(f"it gives {_shown(layer)} twice")
         if part:
@@ -246,39 +169,17 @@ def _layers(tensors: dict[str, torch.Tensor]) -> dict[str, Parts]:
     return layers
 
 
-def _part(key: str) -> tuple[str, str]:
-    """Layer and part that a key names; the part is "" where it names none."""
-    for part, pattern in PARTS.items():
-        if match := re.fullmatch(pattern, key):
-            return match[1], part
-    return key, ""
-
-
 def _refuse_strangers(layers: dict[str, Parts]) -> None:
-    strangers = [layer for layer, parts in layers.items() if _acts(parts) and _place(layer) is None]
+    strangers = [layer for layer, parts in layers.items() if _acts(parts) and lora_names.place(layer) is None]
     if strangers:
-        (origin, _), *_ = Counter(map(_origin, strangers)).most_common(1)
-        strangers = [layer for layer in strangers if _origin(layer) == origin]
+        (origin, _), *_ = Counter(map(lora_names.origin, strangers)).most_common(1)
+        strangers = [layer for layer in strangers if lora_names.origin(layer) == origin]
         raise _Unfit(f"{_some(strangers, len(layers))} {origin} ({_shown(strangers[0])})")
-
-
-def _origin(layer: str) -> str:
-    return next(origin for pattern, origin in STRANGERS.items() if re.match(pattern, layer))
 
 
 def _acts(parts: Parts) -> bool:
     """Whether a layer changes anything: trainers store text encoders that they did not train, with B = 0."""
     return all(bool(parts[part].any()) for part in "AB" if part in parts)
-
-
-def _place(layer: str) -> tuple[str, Modules] | None:
-    for prefix, component, names in SPELLINGS:
-        if match := re.match(prefix, layer):
-            number = re.search(NUMBER, layer)
-            name = re.sub(NUMBER, "#", layer[match.end() :], count=1)
-            if name in names:
-                return component, tuple(m.replace("#", number[0] if number else "#") for m in names[name])
-    return None
 
 
 def _pairs(layer: str, parts: Parts, modules: Modules, config: Config | None) -> Iterator[tuple[str, Pair]]:
