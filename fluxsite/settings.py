@@ -236,6 +236,8 @@ Q_CLUSTER: dict[str, Any] = {
             # One wake-up is under way at a time; a limit below the bulk size would block the pusher.
             "queue_limit": 8,
             "scheduler": False,
+            # The job table and the ledger say what was drawn; of wake-ups only failures are kept.
+            "save_limit": -1,
         }
         for engine in ENGINES
     },
