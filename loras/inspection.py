@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy
 
-from gpu.engines import lora_names
+from gpu import lora_names
 from loras import header
 from loras.header import Header, Refused, Tensor, shown
 

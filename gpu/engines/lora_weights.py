@@ -20,10 +20,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from gpu.engines import lora_names
+from gpu import lora_names
 from gpu.engines.errors import LoraFailed
-from gpu.engines.lora_names import Modules
 from gpu.engines.spec import LoraRef
+from gpu.lora_names import Modules
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 Shape = tuple[int, int]
