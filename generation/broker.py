@@ -25,7 +25,7 @@ from django_q.signing import SignedPackage
 from generation.models import Job
 from generation.wake_up import WakeUps
 from generation.watch import worker
-from gpu.models import Mode
+from gpu.models import Mode, Worker
 
 log = logging.getLogger(__name__)
 
@@ -89,8 +89,10 @@ class JobBroker(Broker):  # type: ignore[misc]
         """Whether the worker has something to do: a job, or to give its memory back."""
         self.checked_at = time.monotonic()
         try:
-            outlook = Job.objects.outlook(*self.slot)
-            return outlook.has_work or (outlook.wanted == Mode.DRAIN and worker.has_model())
+            wanted = Worker.wanted(*self.slot)
+            if wanted == Mode.RUN:
+                return Job.objects.work_for(self.list_key)
+            return wanted == Mode.DRAIN and worker.has_model()
         except DatabaseError:
             return self._database_is_away()
 

@@ -8,7 +8,7 @@ All times are the database's, never a host's.
 
 from collections.abc import Collection, Iterable
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.conf import settings
@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts.models import UsageEntry
-from gpu.models import Mode, Pool, Worker
+from gpu.models import Mode, Worker
 
 if TYPE_CHECKING:
     from accounts.models import User
@@ -34,18 +34,6 @@ PASSED_AT_MOST = timedelta(seconds=30)
 
 def _lease() -> timedelta:
     return timedelta(seconds=settings.FLUXSITE_LEASE_SECONDS)
-
-
-class Outlook(NamedTuple):
-    """What operators want of a worker, and whether jobs wait for it."""
-
-    wanted: Mode
-    queued: bool
-    abandoned: bool
-
-    @property
-    def has_work(self) -> bool:
-        return self.wanted == Mode.RUN and (self.queued or self.abandoned)
 
 
 class JobQuerySet(models.QuerySet["Job"]):
@@ -68,14 +56,9 @@ class JobQuerySet(models.QuerySet["Job"]):
     def queued(self, engine: str) -> "JobQuerySet":
         return self.filter(engine=engine, state="queued")
 
-    def outlook(self, host: str, device: str, engine: str) -> Outlook:
-        """What the worker of this slot is to do now: one query, because the device waits for the answer."""
-        slot = Worker.objects.filter(host=host, device=device, engine=engine)
-        of_engine = models.Subquery(Pool.objects.filter(engine=engine).values("mode"))
-        jobs = models.Exists(self.queued(engine)), models.Exists(self.abandoned(engine))
-        for mode, pool, queued, abandoned in slot.values_list("mode", of_engine, *jobs):
-            return Outlook(Mode.strictest(mode, pool), queued, abandoned)
-        raise LookupError(f"The worker {host}/{device}/{engine} is not in the database. Restart it.")
+    def work_for(self, engine: str) -> bool:
+        """Whether a worker of ``engine`` would find a job."""
+        return self.queued(engine).exists() or self.abandoned(engine).exists()
 
     def next_for(self, engine: str, warm: Collection[str] = ()) -> "Job | None":
         """The waiting job that is drawn next: by priority, then the owner's GPU-seconds of the last hour,
@@ -125,12 +108,9 @@ class JobQuerySet(models.QuerySet["Job"]):
         (they killed their workers).
         """
         with transaction.atomic():
-            outlook = self.outlook(worker.host, worker.device, engine)
-            if not outlook.has_work:
+            if Worker.wanted(worker.host, worker.device, engine) != Mode.RUN:
                 return None
-            abandoned = []
-            if outlook.abandoned:
-                abandoned = self._end_used_up(self.abandoned(engine).order_by("created_at"))
+            abandoned = self._end_used_up(self.abandoned(engine).order_by("created_at"))
             while job := abandoned.pop(0) if abandoned else self.next_for(engine, warm):
                 if self._take(job, worker, stage):
                     return job

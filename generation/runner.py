@@ -157,8 +157,7 @@ class WorkerProcess:
         self.state = state
 
     def _nothing_to_do(self) -> str:
-        slot = self.row.host, self.row.device, self.engine_name
-        if Job.objects.outlook(*slot).wanted == Mode.DRAIN:
+        if Worker.wanted(self.row.host, self.row.device, self.engine_name) == Mode.DRAIN:
             self.drain()
             return "drained"
         self._begins(Worker.State.IDLE)

@@ -19,11 +19,6 @@ class Mode(models.TextChoices):
     PAUSE = "pause"  # takes no new job, keeps the model in memory
     DRAIN = "drain"  # takes no new job, then gives the memory back
 
-    @classmethod
-    def strictest(cls, *modes: str | None) -> "Mode":
-        """Of those that were set; RUN if none was."""
-        return max((cls(mode) for mode in modes if mode), key=list(cls).index, default=cls.RUN)
-
 
 class Pool(models.Model):
     """All workers of one engine, wherever they are."""
@@ -117,6 +112,16 @@ class Worker(models.Model):
             },
         )  # fmt: skip
         return worker
+
+    @classmethod
+    def wanted(cls, host: str, device: str, engine: str) -> Mode:
+        """What operators want of a slot: the stricter of its own mode and its engine's."""
+        of_pool = Pool.objects.filter(engine=engine).values("mode")
+        slot = cls.objects.filter(host=host, device=device, engine=engine)
+        modes = slot.values_list("mode", models.Subquery(of_pool))
+        return max(
+            (Mode(mode) for both in modes for mode in both if mode), key=list(Mode).index, default=Mode.RUN
+        )
 
     def now(self, state: "Worker.State | None" = None, **facts: Any) -> None:
         """Say that the process lives, and what changed."""

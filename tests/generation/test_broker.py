@@ -88,7 +88,7 @@ def test_a_database_that_is_away_stops_no_pusher(
     with monkeypatch.context() as patched:
         patched.setattr(broker.connection, "close", lambda: None)  # type: ignore[attr-defined]
         patched.setattr(broker, "RECHECK_SECONDS", 0.01)
-        patched.setattr(JobQuerySet, "outlook", away)
+        patched.setattr(JobQuerySet, "work_for", away)
         assert jobs.dequeue() is None
     jobs.checked_at = 0
     assert jobs.dequeue()

@@ -303,8 +303,3 @@ def test_the_sets_of_loras_have_the_same_name_in_any_order(alice: User) -> None:
     night, lines = Lora(sha256="b" * 64), Lora(sha256="a" * 64)
     assert lora_set([night, lines]) == lora_set([lines, night]) == f"{'a' * 16},{'b' * 16}"
     assert lora_set([]) == ""
-
-
-def test_a_worker_that_is_not_in_the_database_is_told_to_restart(db: None) -> None:
-    with pytest.raises(LookupError, match=r"here/cpu/bf16 is not in the database\. Restart it\."):
-        Job.objects.outlook("here", "cpu", "bf16")

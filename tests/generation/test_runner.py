@@ -232,8 +232,7 @@ def test_the_heartbeat_renews_the_lease_of_the_job_in_hand(alice: User, process:
     def beat() -> None:
         Job.objects.update(lease_until=Now() - timedelta(seconds=1))
         process.beat()
-        row = process.row
-        assert not Job.objects.outlook(row.host, row.device, "bf16").abandoned
+        assert not Job.objects.work_for("bf16")
 
     broken(process, beat).run_next_job()
     job.refresh_from_db()
