@@ -119,7 +119,7 @@ class Quota(models.Model):
         null=True, blank=True, help_text="jobs that wait or are drawn at the same time"
     )
     storage_mb = models.PositiveIntegerField(
-        null=True, blank=True, help_text="pictures kept, in MB of a million bytes"
+        null=True, blank=True, help_text="pictures and LoRAs kept, in MB of a million bytes"
     )
 
     objects = QuotaQuerySet.as_manager()

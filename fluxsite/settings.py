@@ -209,6 +209,8 @@ FLUXSITE_MAX_ATTEMPTS = env.int("FLUXSITE_MAX_ATTEMPTS", default=3)
 FLUXSITE_STUCK_SECONDS = env.float("FLUXSITE_STUCK_SECONDS", default=60)
 # Below so much free disk space, in MB of a million bytes, workers take no job: a picture may not fit.
 FLUXSITE_DISK_FLOOR_MB = env.int("FLUXSITE_DISK_FLOOR_MB", default=500)
+# The largest LoRA file that may be uploaded, in MB of a million bytes.
+FLUXSITE_LORA_MAX_MB = env.int("FLUXSITE_LORA_MAX_MB", default=1000)
 
 # The job table is the queue; django-q2 runs the workers. One cluster of one process per GPU slot.
 _day = 24 * 3600

@@ -9,6 +9,7 @@ urlpatterns = [
     path("healthz", views.healthz),
     path("admin/", admin.site.urls),
     path("api/v1/", include("generation.api.urls")),
+    path("api/v1/", include("loras.api.urls")),
     path("", include("accounts.urls")),
     path("", include("generation.urls")),
 ]

@@ -15,7 +15,11 @@ class GenerationConfig(AppConfig):
     def ready(self) -> None:
         from django.conf import settings
 
+        from generation.quotas import check_storage
+        from loras.signals import storage_wanted
+
         post_migrate.connect(_schedule, sender=self)
+        storage_wanted.connect(check_storage)
         cluster = os.environ.get("Q_CLUSTER_NAME", "")
         if cluster in settings.Q_CLUSTER["ALT_CLUSTERS"]:
             _below_a_cluster(_start_worker)

@@ -17,6 +17,7 @@ from generation import forecast
 from generation.models import Image, Job
 from generation.words import duration
 from gpu.models import Pool
+from loras.models import Lora, Upload
 
 # When a job ends nobody knows exactly; who was refused for want of room may ask again after this long.
 TRY_AGAIN_SECONDS = 10
@@ -93,6 +94,14 @@ def check(job: Job) -> None:
                 raise refusal
 
 
+def check_storage(sender: object, owner: User, size: int, **_: Any) -> None:
+    """Raise TooMuch if ``owner`` has no room for ``size`` bytes more; in the transaction that keeps them."""
+    locked = Quota.objects.select_for_update(no_key=True, of=("self",))
+    for quota in locked.holding_for(owner):
+        if refusal := _balance(quota, "storage_mb", owner).refusal(size / 1e6):
+            raise refusal
+
+
 def _check_room(job: Job) -> None:
     limit = Pool.locked(job.engine).queue_limit
     waiting = Job.objects.queued(job.engine).count()
@@ -147,8 +156,11 @@ def _pending(quota: Quota, user: User) -> Counted:
 
 
 def _storage(quota: Quota, user: User) -> Counted:
-    stored = Image.objects.filter(quota.of(user, "owner")).aggregate(sum=Coalesce(Sum("size"), 0))["sum"]
-    return stored / 1e6, 0, False
+    images, loras, uploads = (
+        rows.filter(quota.of(user, "owner")).aggregate(sum=Coalesce(Sum("size"), 0))["sum"] / 1e6
+        for rows in (Image.objects, Lora.objects, Upload.objects)
+    )
+    return images + loras, uploads, False
 
 
 def _ledger(quota: Quota, user: User, what: str) -> float:
@@ -197,11 +209,15 @@ def _pending_used_up(balance: Balance, asked: float) -> Sentence:
 
 
 def _storage_used_up(balance: Balance, asked: float) -> Sentence:
-    of = f"the group {balance.group}" if balance.group else "your pictures"
-    return (
-        f"The {balance.limit:,} MB for {of} are full: {balance.used:,.0f} MB are kept. Delete some first.",
-        None,
-    )
+    of = f"the group {balance.group}" if balance.group else "your pictures and LoRAs"
+    left = max(0, (balance.limit or 0) - balance.taken)
+    if left:
+        sentence = (
+            f"{left:,.0f} of the {balance.limit:,} MB for {of} are left, and this takes {asked:,.0f} MB."
+        )
+    else:
+        sentence = f"The {balance.limit:,} MB for {of} are full: {balance.used:,.0f} MB are kept."
+    return f"{sentence} Delete some first.", None
 
 
 def _todays(balance: Balance) -> str:

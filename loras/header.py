@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 MAX_BYTES = 8 * 1024**2
 MAX_TENSORS = 20_000
 MAX_DIMENSIONS = 4
-# Brackets, braces and colons in all: some ten for each tensor, and JSON within the metadata's strings.
-MAX_PARTS = 20 * MAX_TENSORS
+# Brackets, braces and colons in all: seven for each tensor, and JSON within the metadata's strings.
+MAX_PARTS = 12 * MAX_TENSORS
 
 # Bytes of a number, of the types that LoRAs are made of.
 DTYPES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1}

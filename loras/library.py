@@ -1,4 +1,4 @@
-"""Putting LoRA files into the library."""
+"""The files of the library: each named by its hash, kept once, and for as long as a row needs it."""
 
 import hashlib
 import json
@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.files.base import File
 from django.core.files.storage import default_storage
+from django.db import connection, transaction
 
 from loras.models import Lora
 
@@ -43,8 +44,33 @@ def _add_demo_lora(entry: dict[str, Any]) -> Lora:
 
 def store(path: Path, sha256: str) -> str:
     """Copy a file to its place in the library, which its hash names; the same bytes are kept once."""
-    name = f"loras/{sha256[:2]}/{sha256}.safetensors"
+    name = name_of(sha256)
     if default_storage.exists(name):
         return name
     with path.open("rb") as file:
         return default_storage.save(name, File(file))
+
+
+def name_of(sha256: str) -> str:
+    """Where in the storage the file of this hash is."""
+    return f"loras/{sha256[:2]}/{sha256}.safetensors"
+
+
+def delete(lora: Lora) -> None:
+    """Delete the row, then the bytes if no other row needs them."""
+    name, sha256 = str(lora.file), lora.sha256
+    lora.delete()
+    with transaction.atomic():
+        lock_bytes(sha256)
+        if not Lora.objects.filter(sha256=sha256).exists():
+            default_storage.delete(name)
+
+
+def lock_bytes(sha256: str) -> None:
+    """Until the transaction ends nobody else stores or deletes the file of this hash.
+
+    SQLite has one writer at a time anyway, as transactions there are IMMEDIATE.
+    """
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [int(sha256[:15], 16)])

@@ -99,7 +99,10 @@ def test_storage_has_a_limit_that_no_waiting_mends(alice: User) -> None:
     draw(submit(alice))
     Image.objects.update(size=1_000_001)
     error = refusal(alice)
-    assert str(error.detail) == "The 1 MB for your pictures are full: 1 MB are kept. Delete some first."
+    assert (
+        str(error.detail)
+        == "The 1 MB for your pictures and LoRAs are full: 1 MB are kept. Delete some first."
+    )
     assert error.wait is None
 
 

@@ -1,0 +1,92 @@
+"""The API of the library: addressed by ``slug``."""
+
+from dataclasses import asdict
+from typing import Any, cast
+
+from django.core.files.storage import default_storage
+from django.db.models import QuerySet
+from django.http import FileResponse, Http404
+from rest_framework import mixins, status, viewsets
+from rest_framework.decorators import action
+from rest_framework.exceptions import PermissionDenied
+from rest_framework.parsers import MultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.settings import api_settings
+
+from accounts.models import User
+from loras import library, uploads
+from loras.api.serializers import LoraChanges, LoraFile, LoraSerializer, LoraUpload
+from loras.models import Lora
+from loras.upload_handler import LoraUploadHandler
+
+
+class LoraViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Lora]):
+    serializer_class = LoraSerializer
+    lookup_field = "slug"
+    lookup_value_converter = "slug"
+    parser_classes = (*api_settings.DEFAULT_PARSER_CLASSES, MultiPartParser)  # type: ignore[arg-type]
+
+    def get_queryset(self) -> QuerySet[Lora]:
+        return Lora.objects.visible_to(self._user).select_related("owner").order_by("name", "slug")
+
+    @property
+    def _user(self) -> User:
+        return cast(User, self.request.user)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        # Before anything reads the body: the check of CSRF does.
+        self.upload = LoraUploadHandler(request._request)
+        request._request.upload_handlers = [self.upload]
+        super().initial(request, *args, **kwargs)
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        if upload := getattr(self, "upload", None):
+            upload.discard()
+        return super().finalize_response(request, response, *args, **kwargs)
+
+    def create(self, request: Request) -> Response:
+        """Upload a LoRA. 400 with the reason where it would not work; 413, 429 or 507 for want of room."""
+        asked = LoraUpload(data=request.data)
+        asked.is_valid(raise_exception=True)
+        said = asked.validated_data
+        file = said.pop("file")
+        facts = file.incoming.inspect()
+        said.setdefault("name", uploads.name_of(facts, file.name))
+        said.setdefault("trigger_words", facts.trigger_words)
+        lora = file.incoming.keep(facts, **said)
+        return Response(self.get_serializer(lora).data, status=status.HTTP_201_CREATED)
+
+    @action(detail=False, methods=["post"])
+    def inspect(self, request: Request) -> Response:
+        """What a file is, and whether it would be admitted. Nothing is stored."""
+        asked = LoraFile(data=request.data)
+        asked.is_valid(raise_exception=True)
+        return Response(asdict(asked.validated_data["file"].incoming.inspect()))
+
+    def partial_update(self, request: Request, slug: str) -> Response:
+        lora = self._own()
+        changes = LoraChanges(lora, data=request.data, partial=True)
+        changes.is_valid(raise_exception=True)
+        return Response(self.get_serializer(changes.save()).data)
+
+    def destroy(self, request: Request, slug: str) -> Response:
+        library.delete(self._own())
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    @action(detail=True)
+    def download(self, request: Request, slug: str) -> FileResponse:
+        """The file; for its owner and for administrators."""
+        lora = self._own()
+        try:
+            file = default_storage.open(str(lora.file))
+        except FileNotFoundError:
+            raise Http404("The file of this LoRA is missing.") from None
+        return FileResponse(file, as_attachment=True, filename=f"{lora.slug}.safetensors")
+
+    def _own(self) -> Lora:
+        """The LoRA, to change it: 404 where it cannot be seen, 403 where it is somebody else's."""
+        lora = self.get_object()
+        if lora.owner_id != self._user.pk and not self._user.is_staff:
+            raise PermissionDenied("This LoRA is somebody else's. Its owner and administrators may do that.")
+        return lora

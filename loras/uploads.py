@@ -1,0 +1,160 @@
+"""A file on its way into the library: bounded, paid for and hashed as it comes; whole at its name, or gone.
+
+Nothing of what the client calls the file reaches the disk: drafts are named by us, and files by their hash.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path, PurePath
+from typing import IO, Any, Self
+
+from django.conf import settings
+from django.core.files.storage import default_storage
+from django.db import transaction
+from rest_framework import status
+from rest_framework.exceptions import APIException
+
+from accounts.models import User
+from gpu.model_card import ModelCard
+from loras import inspection, library
+from loras.inspection import Inspection
+from loras.models import Lora, Upload
+from loras.signals import lora_admitted, storage_wanted
+
+
+class TooLarge(APIException):
+    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
+    default_code = "too_large"
+
+
+class NoRoom(APIException):
+    status_code = status.HTTP_507_INSUFFICIENT_STORAGE
+    default_code = "disk_full"
+
+
+class NotAdmitted(APIException):
+    """The file would not work here; ``facts`` say what it is."""
+
+    status_code = status.HTTP_400_BAD_REQUEST
+    default_code = "not_admitted"
+
+    def __init__(self, facts: Inspection) -> None:
+        super().__init__({"file": [facts.reason]})
+        self.facts = facts
+
+
+class Incoming:
+    """Use as a context: what was not kept when it ends is removed, and so is the reservation."""
+
+    def __init__(self, owner: User, announced: int) -> None:
+        """``announced``: bytes, of which the room is reserved; no more are taken.
+
+        Raises TooLarge, NoRoom, or what a receiver of ``storage_wanted`` raises.
+        """
+        self.owner = owner
+        self.limit = min(announced, settings.FLUXSITE_LORA_MAX_MB * 10**6)
+        self.size = 0
+        self.sha256 = hashlib.sha256()
+        folder = Path(default_storage.path("incoming"))
+        folder.mkdir(parents=True, exist_ok=True)
+        self._check_room(announced, folder)
+        with transaction.atomic():
+            storage_wanted.send(Upload, owner=owner, size=announced)
+            self.reserved = Upload.objects.create(owner=owner, size=announced)
+        self.path = folder / f"{self.reserved.pk}.part"
+        self.file: IO[bytes] = self.path.open("xb")
+
+    @staticmethod
+    def _check_room(announced: int, folder: Path) -> None:
+        # A multipart body is a little longer than its file.
+        if announced > settings.FLUXSITE_LORA_MAX_MB * 10**6 + 10_000:
+            raise TooLarge(_too_large(announced))
+        free, floor = shutil.disk_usage(folder).free, settings.FLUXSITE_DISK_FLOOR_MB * 10**6
+        if free - announced < floor:
+            raise NoRoom(
+                f"The disk has {free / 1e9:.1f} GB left and {floor / 1e9:.1f} GB of it are kept free. "
+                "Ask who runs the studio for room."
+            )
+
+    def write(self, chunk: bytes) -> None:
+        """Raises TooLarge where more comes than was announced, and NoRoom where the disk is full."""
+        self.size += len(chunk)
+        if self.size > self.limit:
+            raise TooLarge(_too_large(self.size))
+        self.sha256.update(chunk)
+        try:
+            self.file.write(chunk)
+        except OSError as error:
+            raise NoRoom(f"The file could not be stored: {error.strerror}.") from error
+
+    def discard(self) -> None:
+        """May be called again, and after ``keep``."""
+        self.file.close()
+        self.path.unlink(missing_ok=True)
+        Upload.objects.filter(pk=self.reserved.pk).delete()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+    def inspect(self) -> Inspection:
+        """The facts of what has come, which is all of it."""
+        self.file.flush()
+        card = ModelCard.of(settings.FLUXSITE_MODEL)
+        return inspection.inspect(self.path, card.family, card.name)
+
+    def keep(self, facts: Inspection, **fields: Any) -> Lora:
+        """Put it into the library. Raises NotAdmitted."""
+        if not facts.admissible:
+            raise NotAdmitted(facts)
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        with transaction.atomic():
+            library.lock_bytes(facts.sha256)
+            lora = Lora.objects.create(
+                owner=self.owner, slug=Lora.objects.free_slug(fields["name"]), file=self._moved(facts.sha256),
+                sha256=facts.sha256, size=facts.size, family=facts.family, facts=asdict(facts),
+                state=Lora.State.READY, **fields,
+            )  # fmt: skip
+            lora_admitted.send(Lora, lora=lora)
+        return lora
+
+    def _moved(self, sha256: str) -> str:
+        name = library.name_of(sha256)
+        place = Path(default_storage.path(name))
+        # As a whole: what is there may be older, and damaged since.
+        place.parent.mkdir(parents=True, exist_ok=True)
+        os.fchmod(self.file.fileno(), settings.FILE_UPLOAD_PERMISSIONS or 0o640)
+        self.path.replace(place)
+        descriptor = os.open(place.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        return name
+
+
+def receive(owner: User, chunks: Iterable[bytes], announced: int) -> Incoming:
+    """All of it written; the caller's to use as a context."""
+    incoming = Incoming(owner, announced)
+    try:
+        for chunk in chunks:
+            incoming.write(chunk)
+    except BaseException:
+        incoming.discard()
+        raise
+    return incoming
+
+
+def _too_large(size: int) -> str:
+    return f"The file has {size / 1e6:,.0f} MB or more; {settings.FLUXSITE_LORA_MAX_MB:,} MB are allowed."
+
+
+def name_of(facts: Inspection, file_name: str) -> str:
+    """What to call a LoRA of which nobody said: by its own title, or else by its file."""
+    return (facts.title or PurePath(file_name).stem or "LoRA")[:120]
