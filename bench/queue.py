@@ -228,7 +228,7 @@ def claim(site: Site, stock: bool, quick: bool) -> Figures:
 
 
 def _fluxsite_claim() -> tuple[Callable[[], float], Callable[[int], None]]:
-    """Jobs of 200 users with a ledger, of 12 sets of LoRAs and none, of three priorities."""
+    """Jobs of 200 users with a past, of 12 sets of LoRAs and none, of three priorities."""
     from django.utils import timezone
 
     from accounts.models import UsageEntry, User
@@ -240,16 +240,22 @@ def _fluxsite_claim() -> tuple[Callable[[], float], Callable[[int], None]]:
     worker = Worker.start("here", "cpu", "bf16", 1)
     now = timezone.now()
 
-    def entry(minutes: float) -> UsageEntry:
-        job, user = Job().pk, rng.choice(users)
-        return UsageEntry(
-            user=user, job=job, attempt=1, engine="bf16", worker=str(worker), outcome="succeeded", images=1,
-            gpu_seconds=rng.uniform(1, 9), created_at=now - timedelta(minutes=minutes),
+    def drawn(minutes: float) -> tuple[Job, UsageEntry]:
+        """A job of so long ago, and its entry in the ledger."""
+        when, user = now - timedelta(minutes=minutes), rng.choice(users)
+        job = Job(owner=user, prompt="a red circle", seed=1, **SMALL, state="succeeded", created_at=when)
+        return job, UsageEntry(
+            user=user, job=job.pk, attempt=1, engine="bf16", worker=str(worker), outcome="succeeded",
+            images=1, gpu_seconds=rng.uniform(1, 9), created_at=when,
         )  # fmt: skip
 
     # 20 jobs of each user in the last hour, and ten times as many before.
-    UsageEntry.objects.bulk_create(entry(rng.uniform(0, 60)) for _ in range(20 * USERS))
-    UsageEntry.objects.bulk_create(entry(rng.uniform(60, 9999)) for _ in range(200 * USERS))
+    ages = [rng.uniform(0, 60) for _ in range(20 * USERS)] + [
+        rng.uniform(60, 9999) for _ in range(200 * USERS)
+    ]
+    jobs, entries = zip(*map(drawn, ages), strict=True)
+    Job.objects.bulk_create(jobs, batch_size=1000)
+    UsageEntry.objects.bulk_create(entries)
 
     def job() -> Job:
         return Job(
@@ -308,7 +314,7 @@ def _analyse() -> None:
 
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            cursor.execute("ANALYZE")
+            cursor.execute("VACUUM ANALYZE")
 
 
 class PlainLoop:

@@ -66,8 +66,16 @@ class JobQuerySet(models.QuerySet["Job"]):
 
         An index answers, whatever the length of the queue: who waits since when, and then one row.
         """
-        highest = self.queued(engine).order_by("-priority").values("priority")[:1]
-        queued = self.queued(engine).filter(priority=models.Subquery(highest)).order_by("created_at", "id")
+        priorities = self.queued(engine).order_by("-priority").values_list("priority", flat=True)
+        while (highest := priorities.first()) is not None:
+            # Another worker may have taken the last of them meanwhile.
+            if job := self._next_of(self.queued(engine).filter(priority=highest), warm):
+                return job
+        return None
+
+    def _next_of(self, queued: "JobQuerySet", warm: Collection[str]) -> "Job | None":
+        """The same among jobs of one priority: as two queries they suit PostgreSQL's planner."""
+        queued = queued.order_by("created_at", "id")
         oldest = dict(queued.order_by().values_list("owner").annotate(Min("created_at")))
         if not oldest:
             return None
