@@ -14,8 +14,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy
-
 from gpu import lora_names
 from loras import header
 from loras.header import Header, Refused, Tensor, shown
@@ -183,6 +181,8 @@ def _pieces(read: Header) -> Iterator[tuple[str, Tensor, int]]:
 
 
 def _finite(chunk: bytes, dtype: str) -> bool:
+    import numpy  # 16 MB that a web process needs only once somebody uploads
+
     if dtype not in NOT_FINITE:
         return True
     kind, exponent = NOT_FINITE[dtype]
