@@ -192,7 +192,7 @@ class WorkerProcess:
         self.saver.shutdown()
 
     def _begins(self, state: Worker.State) -> None:
-        """Something else than before."""
+        """Show that it does something else now."""
         # Its own note of what it waited for goes; one of operators stays.
         facts = {"note": ""} if self.waits else {}
         self.waits = False

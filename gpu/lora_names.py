@@ -113,3 +113,8 @@ def place(layer: str) -> tuple[str, Modules] | None:
 def origin(layer: str) -> str:
     """What a layer that ``place`` does not know is for, in words."""
     return next(origin for pattern, origin in STRANGERS.items() if re.match(pattern, layer))
+
+
+def shown(name: str) -> str:
+    """A name out of a file, fit for a sentence: NUL cannot be stored, and a name may be megabytes long."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name[:80])

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from gpu.lora_names import shown
+
 # LoRAs of FLUX have at most some 2,000 tensors and, with tag counts of large training sets, some 1 MiB.
 MAX_BYTES = 8 * 1024**2
 MAX_TENSORS = 20_000
@@ -140,8 +142,3 @@ def _check_places(tensors: dict[str, Tensor], size: int) -> None:
         raise Refused(f"The end of the file is missing: {end - size:,} bytes. Upload it again.")
     if end < size:
         raise Refused(f"{size - end:,} bytes at the end of the file belong to no tensor.")
-
-
-def shown(name: str) -> str:
-    """A name out of the file, fit for a sentence: NUL cannot be stored, and a name may be megabytes long."""
-    return "".join(letter if letter.isprintable() else "?" for letter in name[:80])

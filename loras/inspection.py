@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from gpu import lora_names
+from gpu.lora_names import shown
 from loras import header
-from loras.header import Header, Refused, Tensor, shown
+from loras.header import Header, Refused, Tensor
 
 Layers = dict[str, dict[str, Tensor]]
 

@@ -1,12 +1,12 @@
-"""A file on its way into the library: bounded, paid for and hashed as it comes; whole at its name, or gone.
+"""A file on its way into the library: bounded and paid for as it comes; whole at its name, or gone.
 
 Nothing of what the client calls the file reaches the disk: drafts are named by us, and files by their hash.
 """
 
-import hashlib
 import os
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path, PurePath
 from typing import IO, Any, Self
@@ -57,15 +57,14 @@ class Incoming:
         self.owner = owner
         self.limit = min(announced, settings.FLUXSITE_LORA_MAX_MB * 10**6)
         self.size = 0
-        self.sha256 = hashlib.sha256()
         folder = Path(default_storage.path("incoming"))
         folder.mkdir(parents=True, exist_ok=True)
         self._check_room(announced, folder)
         with transaction.atomic():
             storage_wanted.send(Upload, owner=owner, size=announced)
             self.reserved = Upload.objects.create(owner=owner, size=announced)
-        self.path = folder / f"{self.reserved.pk}.part"
-        self.file: IO[bytes] = self.path.open("xb")
+            self.path = folder / f"{self.reserved.pk}.part"
+            self.file: IO[bytes] = self.path.open("xb")
 
     @staticmethod
     def _check_room(announced: int, folder: Path) -> None:
@@ -84,15 +83,16 @@ class Incoming:
         self.size += len(chunk)
         if self.size > self.limit:
             raise TooLarge(_too_large(self.size))
-        self.sha256.update(chunk)
         try:
             self.file.write(chunk)
+            self.file.flush()
         except OSError as error:
             raise NoRoom(f"The file could not be stored: {error.strerror}.") from error
 
     def discard(self) -> None:
         """May be called again, and after ``keep``."""
-        self.file.close()
+        with suppress(OSError):  # what a full disk did not take is not wanted
+            self.file.close()
         self.path.unlink(missing_ok=True)
         Upload.objects.filter(pk=self.reserved.pk).delete()
 
@@ -104,7 +104,6 @@ class Incoming:
 
     def inspect(self) -> Inspection:
         """The facts of what has come, which is all of it."""
-        self.file.flush()
         card = ModelCard.of(settings.FLUXSITE_MODEL)
         return inspection.inspect(self.path, card.family, card.name)
 
@@ -112,7 +111,6 @@ class Incoming:
         """Put it into the library. Raises NotAdmitted."""
         if not facts.admissible:
             raise NotAdmitted(facts)
-        self.file.flush()
         os.fsync(self.file.fileno())
         with transaction.atomic():
             library.lock_bytes(facts.sha256)

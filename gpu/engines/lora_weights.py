@@ -23,7 +23,7 @@ from torch import nn
 from gpu import lora_names
 from gpu.engines.errors import LoraFailed
 from gpu.engines.spec import LoraRef
-from gpu.lora_names import Modules
+from gpu.lora_names import Modules, shown
 
 Pair = tuple[torch.Tensor, torch.Tensor]
 Shape = tuple[int, int]
@@ -141,12 +141,12 @@ def _refuse_other_kinds(keys: Iterable[str]) -> None:
 
 def _stored(key: str, tensor: torch.Tensor) -> torch.Tensor:
     if tensor.ndim > 4:  # torch computes with no more than 64
-        raise _Unfit(f"{_shown(key)} has {tensor.ndim} dimensions")
+        raise _Unfit(f"{shown(key)} has {tensor.ndim} dimensions")
     if key.endswith(".alpha"):
         return tensor
     if tensor.dtype not in DTYPES:
         kind = str(tensor.dtype).removeprefix("torch.")
-        raise _Unfit(f"{_shown(key)} is {kind}, and a LoRA's weights are floating-point numbers")
+        raise _Unfit(f"{shown(key)} is {kind}, and a LoRA's weights are floating-point numbers")
     return tensor.to(DTYPES[tensor.dtype])
 
 
@@ -157,7 +157,7 @@ def _layers(tensors: dict[str, torch.Tensor]) -> dict[str, Parts]:
     for key, tensor in tensors.items():
         layer, part = lora_names.part(key)
         if part in layers.get(layer, {}):
-            raise _Unfit(f"it gives {_shown(layer)} twice")
+            raise _Unfit(f"it gives {shown(layer)} twice")
         if part:
             layers.setdefault(layer, {})[part] = tensor
         elif not re.search(ADDENDS, key) or tensor.any():
@@ -165,7 +165,7 @@ def _layers(tensors: dict[str, torch.Tensor]) -> dict[str, Parts]:
     if not (layers := {layer: parts for layer, parts in layers.items() if parts.keys() != {"alpha"}}):
         raise _Unfit("there is no LoRA in the file")
     if rest:
-        raise _Unfit(f"{len(rest)} of its tensors belong to no LoRA and would be lost ({_shown(rest[0])})")
+        raise _Unfit(f"{len(rest)} of its tensors belong to no LoRA and would be lost ({shown(rest[0])})")
     return layers
 
 
@@ -174,7 +174,7 @@ def _refuse_strangers(layers: dict[str, Parts]) -> None:
     if strangers:
         (origin, _), *_ = Counter(map(lora_names.origin, strangers)).most_common(1)
         strangers = [layer for layer in strangers if lora_names.origin(layer) == origin]
-        raise _Unfit(f"{_some(strangers, len(layers))} {origin} ({_shown(strangers[0])})")
+        raise _Unfit(f"{_some(strangers, len(layers))} {origin} ({shown(strangers[0])})")
 
 
 def _acts(parts: Parts) -> bool:
@@ -271,7 +271,7 @@ def _of_module(patterns: object, module: str, default: object) -> float:
     for pattern, value in (patterns or {}).items():
         plain = re.fullmatch(r"(\^?)((?:\w|\\?\.)+)\$?", pattern)
         if not plain:
-            raise _Unfit(f"its adapter metadata has a pattern that is not a name ({_shown(pattern)})")
+            raise _Unfit(f"its adapter metadata has a pattern that is not a name ({shown(pattern)})")
         name = plain[2].replace("\\", "").removeprefix("text_model.")
         if module == name or (not plain[1] and module.endswith(f".{name}")):
             return _number(value)
@@ -294,8 +294,3 @@ def _misfit(module: str, has: Shape, wanted: Shape) -> str:
 
 def _some(part: list[str], total: int) -> str:
     return f"{len(part)} of its {total} layer{'s' if total > 1 else ''} {'are' if len(part) > 1 else 'is'}"
-
-
-def _shown(name: str) -> str:
-    """A name out of the file, fit for a sentence: NUL cannot be stored, and a name may be megabytes long."""
-    return "".join(letter if letter.isprintable() else "?" for letter in name[:80])
