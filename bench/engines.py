@@ -28,7 +28,7 @@ PROMPT = "a big yellow star on a blue background"
 
 
 def loras(folder: Path) -> tuple[LoraRef, ...]:
-    return tuple(LoraRef(path.stem, path, path.stem, 0.7) for path in sorted(folder.glob("*.safetensors")))
+    return tuple(LoraRef.of(path, 0.7) for path in sorted(folder.glob("*.safetensors")))
 
 
 class Bench:

@@ -77,6 +77,7 @@ class Range:
 class Inspection:
     """The facts of a file. ``size`` is in bytes, ``modules`` counts the layers of each kind of block.
 
+    ``changes`` is how many modules of the model they change: one layer of a file may be for q, k and v.
     ``reason`` says why the file is not ``admissible``. ``auto_v2`` and ``auto_v3`` are the names by which
     Civitai and others know a file: the first 10 digits of sha256, and sha256 of what follows the header.
     """
@@ -93,6 +94,7 @@ class Inspection:
     dtype: str = ""
     tensors: int = 0
     modules: dict[str, int] = field(default_factory=dict)
+    changes: int = 0
     text_encoders: list[str] = field(default_factory=list)
     title: str = ""
     base_model: str = ""
@@ -138,6 +140,7 @@ def _described(facts: Inspection, read: Header, file: BinaryIO) -> Inspection:
         dtype=Counter(tensor.dtype for tensor in read.tensors.values()).most_common(1)[0][0],
         tensors=len(read.tensors),
         modules=_modules(layers),
+        changes=len(set(_changed(layers))),
         text_encoders=_text_encoders(layers),
         **_said(read.metadata),
     )
@@ -305,6 +308,13 @@ def _modules(layers: Layers) -> dict[str, int]:
         for layer in layers
     )
     return {kind: counts[kind] for kind in ("double", "single", "text encoder", "other") if counts[kind]}
+
+
+def _changed(layers: Layers) -> Iterator[tuple[str, str]]:
+    """Component and name of each module of the model."""
+    for component, modules in filter(None, map(lora_names.place, layers)):
+        for module in modules:
+            yield component, module
 
 
 def _text_encoders(layers: Layers) -> list[str]:

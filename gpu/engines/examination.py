@@ -124,11 +124,11 @@ class Examination:
 
     def _lora(self) -> LoraRef:
         if self.request.lora:
-            return LoraRef("the LoRA", Path(self.request.lora), self.request.lora, 1.0)
+            return LoraRef.of(Path(self.request.lora), name="the LoRA")
         path = Path(self.request.folder) / "random.safetensors"
         if not path.exists():
             save_file(random_lora(self.request.config["model"]), path)
-        return LoraRef("the random LoRA", path, "random", 1.0)
+        return LoraRef.of(path, name="the random LoRA")
 
 
 def random_lora(model: str) -> dict[str, torch.Tensor]:

@@ -52,14 +52,23 @@ class LoraWeights:
         }
 
     @property
+    def modules(self) -> int:
+        """How many of the model it changes."""
+        return len(self.transformer) + len(self.text_encoder)
+
+    @property
     def nbytes(self) -> int:
         """Memory that it takes in a model, where each module has its own A; here q, k and v may share one."""
         return sum(tensor.nbytes for tensor in self.state_dict().values())
 
 
 def read(lora: LoraRef) -> LoraWeights:
-    """Raises LoraFailed."""
+    """Raises LoraFailed, also where the file is not the one of ``lora.sha256``."""
     try:
+        if LoraRef.of(lora.path).sha256 != lora.sha256:
+            raise LoraFailed(
+                f"{lora.name} could not be read: its file was changed after it was uploaded. Upload it again."
+            )
         with safe_open(lora.path, "pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
             tensors: dict[str, torch.Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
@@ -68,9 +77,15 @@ def read(lora: LoraRef) -> LoraWeights:
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:  # torch's, for absurd shapes
         raise LoraFailed(f"{lora.name} could not be read: its file is damaged, or no safetensors.") from error
     try:
-        return _canonical(tensors, metadata)
+        weights = _canonical(tensors, metadata)
     except _Unfit as unfit:
         raise LoraFailed(f"{lora.name} cannot be used: {unfit}.") from unfit
+    if lora.modules not in (None, weights.modules):
+        raise LoraFailed(
+            f"{lora.name} cannot be used: its file promises to change {lora.modules} modules of the model, "
+            f"and {weights.modules} were read from it."
+        )
+    return weights
 
 
 def check(

@@ -1,9 +1,10 @@
 """What crosses the border between the job and the engine."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -11,12 +12,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LoraRef:
-    """A LoRA file and how strongly it acts. ``sha256`` is the hash of the file, in hex."""
+    """A LoRA file and how strongly it acts. ``sha256`` is the hash of the file, in hex.
+
+    ``modules``: how many of the model it must change, where somebody has looked into the file before.
+    """
 
     name: str
     path: Path
     sha256: str
     weight: float
+    modules: int | None = None
+
+    @classmethod
+    def of(cls, path: Path, weight: float = 1.0, name: str = "") -> Self:
+        """A file as it is now. Raises OSError."""
+        with path.open("rb") as file:
+            return cls(name or path.stem, path, hashlib.file_digest(file, "sha256").hexdigest(), weight)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         device = self._device(options["device"])
+        if options["lora"] and not Path(options["lora"]).is_file():
+            raise CommandError(f"There is no file {options['lora']}.")
         self.stdout.write(f"{settings.FLUXSITE_MODEL} on {device.name} ({device.id})")
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(options["keep"] or scratch)

@@ -1,6 +1,5 @@
 """Both engines on the demo model, each loaded once; the demo's LoRAs, and LoRAs made of random numbers."""
 
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import replace
@@ -74,7 +73,7 @@ def night() -> Tensors:
 
 
 def ref(path: Path, weight: float, name: str = "Test") -> LoraRef:
-    return LoraRef(name, path, hashlib.sha256(path.read_bytes()).hexdigest(), weight)
+    return LoraRef.of(path, weight, name)
 
 
 def lora(slug: str, weight: float = 1.0) -> LoraRef:

@@ -17,7 +17,7 @@ def saved(folder: Path, tensors: Tensors, metadata: dict[str, str] | None = None
     path = folder / "lora.safetensors"
     # A file has each of its tensors for itself.
     save_file({key: tensor.clone().contiguous() for key, tensor in tensors.items()}, path, metadata)
-    return LoraRef("Foggy", path, "0" * 64, 1.0)
+    return LoraRef.of(path, name="Foggy")
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -231,7 +231,7 @@ def test_one_alpha_is_enough(tmp_path: Path) -> None:
 def written(folder: Path, content: bytes) -> LoraRef:
     path = folder / "lora.safetensors"
     path.write_bytes(content)
-    return LoraRef("Foggy", path, "0" * 64, 1.0)
+    return LoraRef.of(path, name="Foggy")
 
 
 def headed(shape: list[int], dtype: str = "F32", size: int = 0) -> bytes:

@@ -4,6 +4,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 from torch import nn
 
-from gpu.engines import LoraRef
+from gpu.engines import LoraFailed, LoraRef
 from gpu.engines.lora_weights import LoraWeights, Pair, Shape, check, linear_shapes, read
+from loras.inspection import inspect
 from tests.gpu.engines.lora_files import (
     ALPHA,
     QKV,
@@ -165,9 +167,33 @@ def test_every_layout_gives_the_update_of_the_original(
     layout: str, alpha: float, real: Shapes, tmp_path: Path
 ) -> None:
     layers = originals(alpha)
-    weights = read(saved(tmp_path, LAYOUTS[layout](layers)))
+    file = saved(tmp_path, LAYOUTS[layout](layers))
+    weights = read(as_promised(file))
     assert_same_updates(weights.transformer, expected(layers))
     check(weights, "Foggy", *real)
+
+
+def as_promised(lora: LoraRef) -> LoraRef:
+    """With what the library, which knows no torch, says of it."""
+    facts = inspect(lora.path, "flux1", "FLUX.1-schnell")
+    assert facts.admissible, facts.reason
+    return replace(lora, modules=facts.changes)
+
+
+def test_a_file_that_changes_less_than_it_promised_is_not_used(tmp_path: Path) -> None:
+    file = as_promised(saved(tmp_path, kohya(originals(2.0))))
+    promised = file.modules or 0
+    with pytest.raises(LoraFailed, match=rf"promises to change {promised + 1} modules.*and {promised} were"):
+        read(replace(file, modules=promised + 1))
+
+
+def test_a_file_that_was_changed_on_disk_is_not_used(tmp_path: Path) -> None:
+    file = saved(tmp_path, lora_on(TO_Q))
+    content = bytearray(file.path.read_bytes())
+    content[-1] ^= 1
+    file.path.write_bytes(content)
+    with pytest.raises(LoraFailed, match=r"^Foggy could not be read: its file was changed"):
+        read(file)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -199,7 +225,7 @@ def test_xlabs_gives_the_update_of_the_original(prefix: str, real: Shapes, tmp_p
     pairs = {f"{prefix}{theirs}": layers[ours].pair for theirs, ours in XLABS.items()}
     pairs[f"{prefix}single_blocks.36.processor.qkv_lora"] = qkv.pair
     tensors = as_keys(pairs, "down", "up")
-    weights = read(saved(tmp_path, tensors))
+    weights = read(as_promised(saved(tmp_path, tensors)))
     assert_same_updates(weights.transformer, wanted)
     check(weights, "Foggy", *real)
     assert_same_updates(weights.transformer, by_diffusers(tensors))
