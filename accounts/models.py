@@ -155,7 +155,10 @@ class UsageEntry(models.Model):
         LOST = "lost", "worker died or fell silent"
         DEVICE_FAILED = "device_failed"
 
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="usage")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="usage",
+        help_text="nobody: the studio itself",
+    )  # fmt: skip
     # No foreign key: the ledger outlives jobs, and accounts do not know them.
     job = models.UUIDField()
     attempt = models.PositiveSmallIntegerField()

@@ -211,6 +211,8 @@ FLUXSITE_STUCK_SECONDS = env.float("FLUXSITE_STUCK_SECONDS", default=60)
 FLUXSITE_DISK_FLOOR_MB = env.int("FLUXSITE_DISK_FLOOR_MB", default=500)
 # The largest LoRA file that may be uploaded, in MB of a million bytes.
 FLUXSITE_LORA_MAX_MB = env.int("FLUXSITE_LORA_MAX_MB", default=1000)
+# Whether an administrator must approve before everyone may use somebody's LoRA.
+FLUXSITE_LORA_APPROVAL = env.bool("FLUXSITE_LORA_APPROVAL", default=False)
 
 # The job table is the queue; django-q2 runs the workers. One cluster of one process per GPU slot.
 _day = 24 * 3600

@@ -48,7 +48,7 @@ class JobAdmin(ReadOnly, admin.ModelAdmin[Job]):
 
     @admin.action(description="Ask again, as new jobs of their owners", permissions=["operate"])
     def ask_again(self, request: HttpRequest, chosen: QuerySet[Job]) -> None:
-        for job in chosen:
+        for job in chosen.exclude(owner=None):  # trials are begun again for their LoRA
             try:
                 job.retry()
             except (MissingLora, TooMuch) as error:

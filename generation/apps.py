@@ -4,7 +4,7 @@ import signal
 from typing import Any
 
 from django.apps import AppConfig
-from django.db.models.signals import post_migrate
+from django.db.models.signals import post_migrate, pre_delete
 
 log = logging.getLogger(__name__)
 
@@ -15,11 +15,15 @@ class GenerationConfig(AppConfig):
     def ready(self) -> None:
         from django.conf import settings
 
+        from generation import trials
         from generation.quotas import check_storage
-        from loras.signals import storage_wanted
+        from loras.models import Lora
+        from loras.signals import lora_admitted, storage_wanted
 
         post_migrate.connect(_schedule, sender=self)
         storage_wanted.connect(check_storage)
+        lora_admitted.connect(trials.go_on)
+        pre_delete.connect(trials.forget, sender=Lora)
         cluster = os.environ.get("Q_CLUSTER_NAME", "")
         if cluster in settings.Q_CLUSTER["ALT_CLUSTERS"]:
             _below_a_cluster(_start_worker)

@@ -9,8 +9,10 @@ from django.core.files.storage import default_storage
 from django.utils import timezone
 from django_q.models import Schedule, Task
 
+from generation import trials
 from generation.models import Image, Job
 from gpu.engines import ENGINES
+from loras import library
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,8 @@ def schedule() -> None:
 
 def sweep() -> str:
     """End what no worker is there to end, and prune django-q2's rows."""
+    library.delete_abandoned_uploads()
+    trials.sweep()
     ended = sum(Job.objects.end_abandoned(engine) for engine in ENGINES)
     return f"{ended} jobs ended, {prune_tasks()} rows of django-q2 deleted"
 

@@ -10,7 +10,7 @@ from rest_framework.serializers import CharField, FloatField, IntegerField, Seri
 from generation import limits
 from gpu.engines import ENGINES
 from gpu.model_card import ModelCard
-from loras.models import Lora
+from loras.models import Admission, Lora
 
 _WEIGHT = f"Use a number from -{limits.MAX_WEIGHT:g} to {limits.MAX_WEIGHT:g}."
 _PROMPT = "Write a prompt: what should the picture show?"
@@ -113,7 +113,20 @@ class JobRequest(NoUnknownFields):
         job.setdefault("height", self.card.default_side)
         self._check_pixels(job["width"], job["height"])
         self._check_last_seed(job["seed"], job["count"])
+        self._check_admitted([lora for lora, _ in job["loras"]], job["engine"])
         return job
+
+    @staticmethod
+    def _check_admitted(loras: list[Lora], engine: str) -> None:
+        refused = Admission.objects.filter(lora__in=loras, engine=engine, state=Admission.State.REFUSED)
+        for admission in refused.select_related("lora") if loras else ():
+            others = [other.upper() for other in ENGINES if other != engine]
+            raise ValidationError(
+                {
+                    "loras": f"{admission.lora.name} does not work on {engine.upper()}: {admission.reason} "
+                    f"Use {' or '.join(others)}."
+                }
+            )
 
     def _check_pixels(self, width: int, height: int) -> None:
         most = self.card.max_pixels

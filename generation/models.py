@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import models, transaction
+from django.db.models import F
 from django.db.models.functions import Now
 from django.db.models.lookups import Exact
 from django.urls import reverse
@@ -15,7 +16,7 @@ from accounts.models import User
 from generation import limits, wake_up
 from generation.queue import JobQuerySet
 from gpu.models import Worker
-from loras.models import Lora
+from loras.models import Admission, Lora
 
 
 def _side(field: str) -> models.Q:
@@ -48,7 +49,14 @@ class Job(models.Model):
     FINAL = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="jobs")
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="jobs",
+        help_text="nobody: the studio tries a LoRA",
+    )
 
     # What was asked: never changed after the insert.
     prompt = models.TextField()
@@ -63,6 +71,10 @@ class Job(models.Model):
     parent = models.ForeignKey(
         "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries",
         help_text="the job that this one asks for again",
+    )  # fmt: skip
+    trial = models.ForeignKey(
+        Admission, null=True, blank=True, on_delete=models.SET_NULL, related_name="jobs",
+        help_text="what it is to find out, with the LoRA or without",
     )  # fmt: skip
 
     # Where it is in the queue and who has it. ``attempt`` is the fence: it grows with every claim.
@@ -147,13 +159,18 @@ class Job(models.Model):
 
     @classmethod
     def submit(
-        cls, owner: User, *, loras: Iterable[tuple[Lora, float]] = (), seed: int | None = None, **asked: Any
+        cls,
+        owner: User | None,
+        *,
+        loras: Iterable[tuple[Lora, float]] = (),
+        seed: int | None = None,
+        **asked: Any,
     ) -> "Job":
         """Put a job in the queue: once this returns it survives anything.
 
         ``asked``: the checked ``prompt, width, height, count, steps, engine``. A missing seed is
-        chosen here and recorded. Raises QuotaExceeded or QueueFull, and IntegrityError for what no caller
-        should let through.
+        chosen here and recorded. Nobody's job has no quota, and is no use of its LoRAs. Raises TooMuch,
+        and IntegrityError for what no caller should let through.
         """
         from generation import forecast, quotas  # they know jobs
 
@@ -163,7 +180,10 @@ class Job(models.Model):
         job = cls(owner=owner, seed=seed, lora_set=lora_set(lora for lora, _ in loras), **asked)
         job.expected_seconds = forecast.seconds_of(job)
         with transaction.atomic():
-            quotas.check(job)
+            if owner:
+                quotas.check(job, owner)
+                for lora in sorted({lora.pk for lora, _ in loras}):  # in this order nobody waits in a circle
+                    Lora.objects.filter(pk=lora).update(uses=F("uses") + 1)
             job.save(force_insert=True)
             JobLora.objects.bulk_create(
                 JobLora(
@@ -264,7 +284,9 @@ class Image(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="images")
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="images")
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="images"
+    )
     index = models.PositiveSmallIntegerField(help_text="place in the job, from 0")
     seed = models.BigIntegerField()
     width = models.PositiveIntegerField()

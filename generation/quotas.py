@@ -73,8 +73,8 @@ def balances(user: User) -> list[Balance]:
     ]
 
 
-def check(job: Job) -> None:
-    """Raise TooMuch if ``job``, not yet saved, must not be queued.
+def check(job: Job, owner: User) -> None:
+    """Raise TooMuch if ``job`` of ``owner``, not yet saved, must not be queued.
 
     Call it in the transaction that saves the job: it holds the rows that others would pass by, so that of
     ten jobs at once no more get in than there is room for.
@@ -88,9 +88,9 @@ def check(job: Job) -> None:
     }
     # ``no_key``: rows that point to them may come in meanwhile.
     locked = Quota.objects.select_for_update(no_key=True, of=("self",))
-    for quota in locked.holding_for(job.owner):
+    for quota in locked.holding_for(owner):
         for name in _limited(quota):
-            if refusal := _balance(quota, name, job.owner).refusal(asked[name]):
+            if refusal := _balance(quota, name, owner).refusal(asked[name]):
                 raise refusal
 
 

@@ -23,7 +23,7 @@ from django.db import DatabaseError, InterfaceError, OperationalError, close_old
 from django.db.models.functions import Now
 
 from accounts.models import UsageEntry
-from generation import media, pictures
+from generation import media, pictures, trials
 from generation.models import Job, JobLora
 from generation.watch import StepClock
 from generation.watch import worker as watched
@@ -44,6 +44,7 @@ from gpu.engines import (
 )
 from gpu.model_card import ModelCard
 from gpu.models import Mode, Worker
+from loras.models import Admission, Lora
 
 log = logging.getLogger(__name__)
 
@@ -334,8 +335,19 @@ class Attempt:
 
     def _spec(self, seeds: tuple[int, ...]) -> ImageSpec:
         job = self.job
-        chosen = job.job_loras.select_related("lora") if job.lora_set else ()
-        return ImageSpec(job.prompt, job.width, job.height, job.steps, seeds, tuple(map(_lora_ref, chosen)))
+        return ImageSpec(job.prompt, job.width, job.height, job.steps, seeds, self._loras())
+
+    def _loras(self) -> tuple[LoraRef, ...]:
+        """The job's LoRAs. Raises LoraFailed where its owner may not use one of them any more."""
+        chosen = list(self.job.job_loras.select_related("lora")) if self.job.lora_set else []
+        loras = tuple(_lora_ref(one) for one in chosen)
+        if chosen and self.job.owner:
+            usable = Lora.objects.usable_by(self.job.owner, self.process.card.family)
+            allowed = set(usable.filter(pk__in=[one.lora_id for one in chosen]).values_list("pk", flat=True))
+            for one in chosen:
+                if one.lora_id not in allowed:
+                    raise LoraFailed(f"You may not use {one.name} any more. Take it out, or ask its owner.")
+        return loras
 
     def _step_done(self, step: int, pixels: int) -> None:
         """Look at each step whether to go on; record the step if the last record is old."""
@@ -419,6 +431,16 @@ class Attempt:
         finally:
             # From here on the heartbeat does not keep it.
             self.process.held.discard((self.job.pk, self.job.attempt))
+        if self.job.trial:
+            self._conclude(self.job.trial)
+
+    @staticmethod
+    def _conclude(trial: Admission) -> None:
+        try:
+            trials.conclude(trial)
+            trials.go_on()
+        except Exception:
+            log.exception("What the trial %s has shown could not be entered; the sweeper will", trial)
 
     def _finish(self, state: Job.State, **facts: Any) -> None:
         facts |= {"notice": self.notice, "step": self.step, **self.seconds}
@@ -456,7 +478,8 @@ def _lora_ref(chosen: JobLora) -> LoraRef:
         raise LoraFailed(
             f"{chosen.name} is no longer in the library. Take it out, or ask for it to be uploaded again."
         )
-    return LoraRef(chosen.name, path, chosen.sha256, chosen.weight)
+    modules = chosen.lora.facts.get("changes") if chosen.lora else None
+    return LoraRef(chosen.name, path, chosen.sha256, chosen.weight, modules)
 
 
 def _unread(words: str) -> str:

@@ -2,16 +2,22 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.files.base import File
+from django.core.files.base import ContentFile, File
 from django.core.files.storage import default_storage
 from django.db import connection, transaction
+from django.utils import timezone
+from uuid_utils.compat import uuid7
 
-from loras.models import Lora
+from loras.models import Lora, Upload
 
+# Longer than a gigabyte takes on a slow line.
+ABANDONED_AFTER = timedelta(hours=12)
 DEMO_LORAS = Path(settings.BASE_DIR) / "demo" / "loras"
 
 
@@ -56,14 +62,42 @@ def name_of(sha256: str) -> str:
     return f"loras/{sha256[:2]}/{sha256}.safetensors"
 
 
+def set_preview(lora: Lora, preview: ContentFile[bytes], without: ContentFile[bytes] | None = None) -> None:
+    """Show the LoRA by this WebP, and beside it the same drawn without the LoRA, where there is one."""
+    old = [str(lora.preview), str(lora.preview_without)]
+    folder = f"previews/{lora.pk}"
+    lora.preview = default_storage.save(f"{folder}/{uuid7()}.webp", preview)
+    lora.preview_without = default_storage.save(f"{folder}/{uuid7()}.webp", without) if without else ""
+    lora.save(update_fields=["preview", "preview_without"])
+    _delete_files(old)
+
+
+def _delete_files(names: Iterable[str]) -> None:
+    for name in filter(None, names):
+        default_storage.delete(name)
+
+
 def delete(lora: Lora) -> None:
     """Delete the row, then the bytes if no other row needs them."""
-    name, sha256 = str(lora.file), lora.sha256
+    name, sha256, previews = str(lora.file), lora.sha256, [str(lora.preview), str(lora.preview_without)]
     lora.delete()
+    _delete_files(previews)
     with transaction.atomic():
         lock_bytes(sha256)
         if not Lora.objects.filter(sha256=sha256).exists():
             default_storage.delete(name)
+
+
+def delete_abandoned_uploads() -> None:
+    """Give back the room of uploads whose process was killed, and delete what came of them."""
+    for upload in Upload.objects.filter(created_at__lt=timezone.now() - ABANDONED_AFTER):
+        default_storage.delete(draft_name(upload))
+        upload.delete()
+
+
+def draft_name(upload: Upload) -> str:
+    """Where in the storage an upload lies until it is kept."""
+    return f"incoming/{upload.pk}.part"
 
 
 def lock_bytes(sha256: str) -> None:

@@ -7,12 +7,20 @@ from django.conf import settings
 from django.contrib.auth.models import Group
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
+from django.urls import reverse
 from django.utils.text import slugify
 from uuid_utils.compat import uuid7
 
 from accounts.models import User
 
 MAX_WEIGHT = 4.0
+# Words of a search that count.
+MAX_SEARCHED = 10
+
+
+def is_administrator(user: User) -> bool:
+    """Whether the user manages the library: sees, changes and approves what is others'."""
+    return user.has_perm("loras.change_lora")
 
 
 class LoraQuerySet(models.QuerySet["Lora"]):
@@ -20,11 +28,23 @@ class LoraQuerySet(models.QuerySet["Lora"]):
         """Those the user may see: their own, those shared with a group of theirs, and those of everyone."""
         groups = models.Q(visibility=Lora.Visibility.GROUPS, pk__in=_shared_with(user))
         everyone = models.Q(visibility=Lora.Visibility.EVERYONE)
-        return self.filter(models.Q(owner=user) | groups | everyone)
+        works = models.Q(state=Lora.State.READY, hidden=False)
+        return self.filter(models.Q(owner=user) | works & (groups | everyone))
+
+    def open_to(self, user: User) -> "LoraQuerySet":
+        """Those the user may look at by name: administrators all, others what is visible to them."""
+        return self if is_administrator(user) else self.visible_to(user)
 
     def usable_by(self, user: User, family: str) -> "LoraQuerySet":
         """Those a job of the user may name on a model of ``family``."""
-        return self.visible_to(user).filter(state=Lora.State.READY, family=family)
+        return self.visible_to(user).filter(state=Lora.State.READY, family=family, hidden=False)
+
+    def search(self, words: str) -> "LoraQuerySet":
+        """Those in whose name, trigger words, tags and description each of the words is found."""
+        found = self
+        for word in words.casefold().split()[:MAX_SEARCHED]:
+            found = found.filter(search_text__contains=word)
+        return found
 
     def free_slug(self, name: str) -> str:
         """An address for a LoRA of this name that no other has."""
@@ -49,6 +69,10 @@ class Lora(models.Model):
         PRIVATE = "private"
         GROUPS = "groups"
         EVERYONE = "everyone"
+
+    class Approval(models.TextChoices):
+        WAITING = "waiting"
+        DECLINED = "declined"
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     owner = models.ForeignKey(
@@ -78,6 +102,19 @@ class Lora(models.Model):
         related_name="loras",
         help_text="who else may use it, where it is shared with groups",
     )
+    approval = models.CharField(
+        max_length=20,
+        choices=Approval,
+        blank=True,
+        help_text="whether everyone may use it, where an administrator decides that",
+    )
+    hidden = models.BooleanField(default=False, help_text="no new job may use it; its owner still sees it")
+    preview = models.FileField(max_length=200, blank=True, help_text="drawn with it, or chosen by its owner")
+    preview_without = models.FileField(
+        max_length=200, blank=True, help_text="the same drawn without it, where the preview is its trial's"
+    )
+    uses = models.PositiveIntegerField(default=0, help_text="jobs that were asked for with it")
+    search_text = models.TextField(editable=False, default="")
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = LoraQuerySet.as_manager()
@@ -88,6 +125,59 @@ class Lora(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def get_absolute_url(self) -> str:
+        return reverse("loras:detail", args=[self.slug])
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Also keep what a search looks at: the database cannot fold the case of all letters."""
+        self.search_text = "\n".join(
+            (self.name, *self.trigger_words, *self.tags, self.description)
+        ).casefold()
+        if (fields := kwargs.get("update_fields")) is not None:
+            kwargs["update_fields"] = {*fields, "search_text"}
+        super().save(*args, **kwargs)
+
+    def may_be_changed_by(self, user: User) -> bool:
+        return self.owner_id == user.pk or is_administrator(user)
+
+    def publish(self, by: User) -> None:
+        """For everyone from now on; or, where administrators decide that and ``by`` is none, ask them."""
+        if settings.FLUXSITE_LORA_APPROVAL and not is_administrator(by):
+            self.approval = Lora.Approval.WAITING
+        else:
+            self.visibility, self.approval = Lora.Visibility.EVERYONE, ""
+
+    def share(self, visibility: str, by: User) -> None:
+        """Set who may use it; not yet saved."""
+        if visibility == Lora.Visibility.EVERYONE != self.visibility:
+            self.publish(by)
+        else:
+            self.visibility, self.approval = visibility, ""
+
+
+class Admission(models.Model):
+    """What came of the trial of a LoRA on an engine. Without a row it was not tried."""
+
+    class State(models.TextChoices):
+        TRYING = "trying"
+        WORKS = "works"
+        REFUSED = "refused"
+        # Not the LoRA's fault, as far as anybody knows.
+        UNDECIDED = "undecided"
+
+    lora = models.ForeignKey(Lora, on_delete=models.CASCADE, related_name="admissions")
+    engine = models.CharField(max_length=20)
+    state = models.CharField(max_length=20, choices=State, default=State.TRYING)
+    reason = models.TextField(blank=True, help_text="why it does not work there, or was not tried")
+    begun_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering: ClassVar = ["-engine"]  # FP4 first
+        constraints: ClassVar = [models.UniqueConstraint("lora", "engine", name="one_admission_per_engine")]
+
+    def __str__(self) -> str:
+        return f"{self.lora} on {self.engine}: {self.state}"
 
 
 class Upload(models.Model):

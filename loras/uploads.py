@@ -63,7 +63,7 @@ class Incoming:
         with transaction.atomic():
             storage_wanted.send(Upload, owner=owner, size=announced)
             self.reserved = Upload.objects.create(owner=owner, size=announced)
-            self.path = folder / f"{self.reserved.pk}.part"
+            self.path = Path(default_storage.path(library.draft_name(self.reserved)))
             self.file: IO[bytes] = self.path.open("xb")
 
     @staticmethod
@@ -117,9 +117,10 @@ class Incoming:
             lora = Lora.objects.create(
                 owner=self.owner, slug=Lora.objects.free_slug(fields["name"]), file=self._moved(facts.sha256),
                 sha256=facts.sha256, size=facts.size, family=facts.family, facts=asdict(facts),
-                state=Lora.State.READY, **fields,
+                **fields,
             )  # fmt: skip
             lora_admitted.send(Lora, lora=lora)
+            lora.refresh_from_db()  # where there is nothing to try it on it is ready already
         return lora
 
     def _moved(self, sha256: str) -> str:

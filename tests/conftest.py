@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
+from django.core.cache import cache
 from django.core.files.storage import default_storage
 from rest_framework.test import APIClient
 
@@ -104,6 +105,12 @@ def media(tmp_path: Path, settings: Any) -> Path:
     """Every test has a media directory of its own."""
     settings.MEDIA_ROOT = tmp_path / "media"
     return Path(default_storage.path(""))
+
+
+@pytest.fixture(autouse=True)
+def _nothing_cached() -> None:
+    """What the engines did in another test is forgotten."""
+    cache.clear()
 
 
 def asked(**changes: Any) -> dict[str, Any]:
