@@ -48,7 +48,7 @@ def _sides(post: QueryDict) -> dict[str, str]:
 
 
 def prefilled(request: HttpRequest) -> dict[str, Any]:
-    """What the form starts with: the job of ``?from=<id>``, ``?prompt=``, and the seed of ``?seed=``."""
+    """What the form starts with: the job of ``?from=``, or ``?prompt=`` and ``?lora=``; and ``?seed=``."""
     form: dict[str, Any] = {"prompt": request.GET.get("prompt", ""), "loras": []}
     if job := _job_named(request):
         form = {name: getattr(job, name) for name in _KEPT}
@@ -56,6 +56,8 @@ def prefilled(request: HttpRequest) -> dict[str, Any]:
             {"slug": chosen.slug, "weight": chosen.weight, "name": chosen.name}
             for chosen in job.job_loras.all()
         ]
+    elif slug := request.GET.get("lora"):
+        form["loras"] = [{"slug": slug, "weight": None}]
     if seed := request.GET.get("seed"):
         form["seed"] = seed
     return form
@@ -179,13 +181,17 @@ def lora_boxes(loras: Iterable[Lora], asked: Mapping[str, Any], errors: Mapping[
             LoraBox(
                 lora,
                 lora.slug in weights,
-                _two_places(weights.get(lora.slug, lora.recommended_weight)),
+                _two_places(_or_recommended(weights.get(lora.slug), lora)),
                 errors.get(f"weight-{lora.slug}", ""),
             )
             for lora in loras
         ),
         key=lambda box: order.get(box.lora.slug, len(order)),
     )
+
+
+def _or_recommended(weight: Any, lora: Lora) -> Any:
+    return lora.recommended_weight if weight is None else weight
 
 
 def _two_places(weight: Any) -> str:

@@ -57,8 +57,9 @@ def begin(lora: Lora, engine: str) -> None:
         Job.objects.filter(trial=admission).update(trial=None)
         admission.state, admission.reason = Admission.State.TRYING, ""
         admission.save()
+        asked = _asked(lora) | {"trial": admission, "engine": engine, "priority": PRIORITY}
         for loras in ([], [(lora, lora.recommended_weight)]):
-            Job.submit(None, loras=loras, trial=admission, engine=engine, priority=PRIORITY, **_asked())
+            Job.submit(None, loras=loras, **asked)
 
 
 def begin_again(lora: Lora) -> int:
@@ -144,13 +145,12 @@ def _untried(engine: str) -> QuerySet[Lora]:
     return wanted.exclude(admissions__engine=engine).order_by("-id")
 
 
-def _asked() -> dict[str, Any]:
+def _asked(lora: Lora) -> dict[str, Any]:
+    """The model's first example, and the LoRA's first trigger: without it many show nothing."""
     card = ModelCard.of(settings.FLUXSITE_MODEL)
     side = min(card.default_side, LONGEST_SIDE)
-    return {
-        "prompt": card.example_prompts[0], "width": side, "height": side, "count": 1, "seed": SEED,
-        "steps": STEPS,
-    }  # fmt: skip
+    prompt = ", ".join((card.example_prompts[0], *lora.trigger_words[:1]))
+    return {"prompt": prompt, "width": side, "height": side, "count": 1, "seed": SEED, "steps": STEPS}
 
 
 def _verdict(without: Job | None, drawn_with: Job | None) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
+from loras import inspection
 from loras.models import Lora, Upload
 
 # Longer than a gigabyte takes on a slow line.
@@ -41,6 +43,7 @@ def _add_demo_lora(entry: dict[str, Any]) -> Lora:
             "sha256": sha256,
             "size": path.stat().st_size,
             "family": "demo",
+            "facts": asdict(inspection.inspect(path, "demo", "the demo model")),
             "state": Lora.State.READY,
             "visibility": Lora.Visibility.EVERYONE,
         },

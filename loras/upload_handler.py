@@ -3,11 +3,15 @@
 Those would keep it in memory or in /tmp, and only then could anybody look how large it is, or whose.
 """
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any, cast
 
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler
-from rest_framework.exceptions import ValidationError
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
+from rest_framework.exceptions import APIException, ValidationError
 
 from accounts.models import User
 from loras.uploads import Incoming
@@ -62,3 +66,27 @@ class LoraUploadHandler(FileUploadHandler):
         """Nothing stays of what was not kept. May be called again."""
         if self.incoming:
             self.incoming.discard()
+
+
+Answer = Callable[[HttpRequest, APIException], HttpResponse]
+
+
+def receives_lora(view: Callable[..., HttpResponse], refused: Answer) -> Callable[..., HttpResponse]:
+    """``view`` gets the file of its form as a ``ReceivedFile``; ``refused`` answers where none is taken.
+
+    The check of CSRF comes second, as it reads the form: the view must not be open to people without account.
+    """
+
+    @csrf_exempt
+    @wraps(view)
+    def receive(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        handler = LoraUploadHandler(request)
+        request.upload_handlers = [handler]
+        try:
+            return csrf_protect(view)(request, *args, **kwargs)
+        except APIException as error:
+            return refused(request, error)
+        finally:
+            handler.discard()
+
+    return receive

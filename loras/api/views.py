@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any, cast
 
 from django.core.files.storage import default_storage
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import FileResponse, Http404
 from rest_framework import mixins, status, viewsets
@@ -28,7 +29,11 @@ class LoraViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gen
     parser_classes = (*api_settings.DEFAULT_PARSER_CLASSES, MultiPartParser)  # type: ignore[arg-type]
 
     def get_queryset(self) -> QuerySet[Lora]:
-        return Lora.objects.visible_to(self._user).select_related("owner").order_by("name", "slug")
+        loras = (
+            Lora.objects.visible_to(self._user) if self.action == "list" else Lora.objects.open_to(self._user)
+        )
+        loras = loras.search(self.request.query_params.get("search", ""))
+        return loras.select_related("owner").prefetch_related("admissions", "groups")
 
     @property
     def _user(self) -> User:
@@ -47,14 +52,19 @@ class LoraViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gen
 
     def create(self, request: Request) -> Response:
         """Upload a LoRA. 400 with the reason where it would not work; 413, 429 or 507 for want of room."""
-        asked = LoraUpload(data=request.data)
+        asked = LoraUpload(data=request.data, context=self.get_serializer_context())
         asked.is_valid(raise_exception=True)
         said = asked.validated_data
         file = said.pop("file")
         facts = file.incoming.inspect()
         said.setdefault("name", uploads.name_of(facts, file.name))
         said.setdefault("trigger_words", facts.trigger_words)
-        lora = file.incoming.keep(facts, **said)
+        groups, visibility = said.pop("groups", []), said.pop("visibility", Lora.Visibility.PRIVATE)
+        with transaction.atomic():
+            lora = file.incoming.keep(facts, **said)
+            lora.groups.set(groups)
+            lora.share(visibility, self._user)
+            lora.save(update_fields=["visibility", "approval"])
         return Response(self.get_serializer(lora).data, status=status.HTTP_201_CREATED)
 
     @action(detail=False, methods=["post"])
@@ -66,9 +76,9 @@ class LoraViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gen
 
     def partial_update(self, request: Request, slug: str) -> Response:
         lora = self._own()
-        changes = LoraChanges(lora, data=request.data, partial=True)
+        changes = LoraChanges(lora, data=request.data, partial=True, context=self.get_serializer_context())
         changes.is_valid(raise_exception=True)
-        return Response(self.get_serializer(changes.save()).data)
+        return Response(self.get_serializer(changes.save(by=self._user)).data)
 
     def destroy(self, request: Request, slug: str) -> Response:
         library.delete(self._own())
@@ -87,6 +97,6 @@ class LoraViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gen
     def _own(self) -> Lora:
         """The LoRA, to change it: 404 where it cannot be seen, 403 where it is somebody else's."""
         lora = self.get_object()
-        if lora.owner_id != self._user.pk and not self._user.is_staff:
+        if not lora.may_be_changed_by(self._user):
             raise PermissionDenied("This LoRA is somebody else's. Its owner and administrators may do that.")
         return lora
