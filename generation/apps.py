@@ -18,11 +18,12 @@ class GenerationConfig(AppConfig):
         from generation import trials
         from generation.quotas import check_storage
         from loras.models import Lora
-        from loras.signals import lora_admitted, storage_wanted
+        from loras.signals import lora_admitted, storage_wanted, trial_wanted
 
         post_migrate.connect(_schedule, sender=self)
         storage_wanted.connect(check_storage)
         lora_admitted.connect(trials.go_on)
+        trial_wanted.connect(trials.begin_again)
         pre_delete.connect(trials.forget, sender=Lora)
         cluster = os.environ.get("Q_CLUSTER_NAME", "")
         if cluster in settings.Q_CLUSTER["ALT_CLUSTERS"]:

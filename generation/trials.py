@@ -62,12 +62,11 @@ def begin(lora: Lora, engine: str) -> None:
             Job.submit(None, loras=loras, **asked)
 
 
-def begin_again(lora: Lora) -> int:
-    """Try it once more on each engine that takes jobs; returns on how many."""
-    engines = _drawing()
-    for engine in engines:
+def begin_again(lora: Lora, **_: Any) -> None:
+    """Try it once more on each engine that takes jobs. One that was refused has a new chance."""
+    Lora.objects.filter(pk=lora.pk, state=Lora.State.REFUSED).update(state=Lora.State.VALIDATING, reason="")
+    for engine in _drawing():
         begin(lora, engine)
-    return len(engines)
 
 
 def conclude(admission: Admission) -> None:

@@ -15,6 +15,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
+from gpu.model_card import ModelCard
 from loras import inspection
 from loras.models import Lora, Upload
 
@@ -63,6 +64,25 @@ def store(path: Path, sha256: str) -> str:
 def name_of(sha256: str) -> str:
     """Where in the storage the file of this hash is."""
     return f"loras/{sha256[:2]}/{sha256}.safetensors"
+
+
+def inspect_again(lora: Lora) -> str:
+    """Look into the file once more and keep the facts. A sentence of what is wrong with it, or nothing."""
+    card = ModelCard.of(settings.FLUXSITE_MODEL)
+    try:
+        facts = inspection.inspect(Path(default_storage.path(str(lora.file))), card.family, card.name)
+    except FileNotFoundError:
+        reason = "Its file is missing"
+    else:
+        reason = "" if facts.admissible else facts.reason
+        if facts.sha256 != lora.sha256:
+            reason = "Its file was changed after it was uploaded"
+        else:
+            lora.facts = asdict(facts)
+    if reason:
+        lora.state, lora.reason = Lora.State.REFUSED, reason
+    lora.save(update_fields=["facts", "state", "reason"])
+    return reason
 
 
 def set_preview(lora: Lora, preview: ContentFile[bytes], without: ContentFile[bytes] | None = None) -> None:

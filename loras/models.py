@@ -81,8 +81,10 @@ class Lora(models.Model):
     slug = models.SlugField(max_length=80, unique=True, validators=[RegexValidator(r"^[a-z0-9\-]+\Z")])
     name = models.CharField(max_length=120)
     description = models.TextField(blank=True)
-    trigger_words = models.JSONField(default=list, help_text="words of the prompt that the LoRA answers to")
-    tags = models.JSONField(default=list, help_text="words to find it by")
+    trigger_words = models.JSONField(
+        default=list, blank=True, help_text="words of the prompt that the LoRA answers to"
+    )
+    tags = models.JSONField(default=list, blank=True, help_text="words to find it by")
     recommended_weight = models.FloatField(
         default=1.0, validators=[MinValueValidator(-MAX_WEIGHT), MaxValueValidator(MAX_WEIGHT)]
     )

@@ -5,5 +5,7 @@ from django.dispatch import Signal
 # Somebody wants to store something (arguments: owner, size in bytes), in a transaction. A receiver raises
 # an APIException where there is no room.
 storage_wanted = Signal()
-# A LoRA is in the library and is to be tried on the engines, again or for the first time (argument: lora).
+# A LoRA is in the library and was not tried on an engine yet (argument: lora).
 lora_admitted = Signal()
+# A LoRA is to be tried again (argument: lora).
+trial_wanted = Signal()

@@ -64,4 +64,14 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(models.F('lora'), models.F('engine'), name='one_admission_per_engine')],
             },
         ),
+        migrations.AlterField(
+            model_name='lora',
+            name='tags',
+            field=models.JSONField(blank=True, default=list, help_text='words to find it by'),
+        ),
+        migrations.AlterField(
+            model_name='lora',
+            name='trigger_words',
+            field=models.JSONField(blank=True, default=list, help_text='words of the prompt that the LoRA answers to'),
+        ),
     ]
