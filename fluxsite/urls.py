@@ -11,6 +11,6 @@ urlpatterns = [
     path("api/v1/", include("generation.api.urls")),
     path("api/v1/", include("loras.api.urls")),
     path("", include("accounts.urls")),
-    path("", include("loras.urls")),
     path("", include("generation.urls")),
+    path("", include("loras.urls")),
 ]

@@ -15,12 +15,14 @@ from generation.engine_states import EngineState
 from generation.models import Job
 from generation.quotas import Balance, balances
 from gpu.model_card import ModelCard
-from loras.models import Lora
+from loras.models import Lora, LoraQuerySet
 
 _PLAIN = ("prompt", "count", "seed", "steps", "engine")
 # What "Remix" takes over from a job; the seed comes on top.
 _KEPT = ("prompt", "width", "height", "count", "steps", "engine")
 OWN_SIZE = "own"
+# LoRAs to pick from at once; the others are found by searching.
+PICKED = 48
 # What the model is made for.
 USUAL_STEPS = 4
 
@@ -172,10 +174,14 @@ class LoraBox:
     error: str = ""
 
 
-def lora_boxes(loras: Iterable[Lora], asked: Mapping[str, Any], errors: Mapping[str, str]) -> list[LoraBox]:
-    """A box for each LoRA there is: the chosen ones first, in the order they were chosen."""
+def lora_boxes(usable: LoraQuerySet, asked: Mapping[str, Any], errors: Mapping[str, str]) -> list[LoraBox]:
+    """A box for each chosen LoRA, in the order they were chosen, and for those that are used most.
+
+    The list to pick from fetches the others when they are searched for.
+    """
     weights = {chosen["slug"]: chosen["weight"] for chosen in asked["loras"]}
     order = {slug: place for place, slug in enumerate(weights)}
+    loras = {lora.slug: lora for lora in (*usable.filter(slug__in=weights), *most_used(usable))}.values()
     return sorted(
         (
             LoraBox(
@@ -188,6 +194,11 @@ def lora_boxes(loras: Iterable[Lora], asked: Mapping[str, Any], errors: Mapping[
         ),
         key=lambda box: order.get(box.lora.slug, len(order)),
     )
+
+
+def most_used(usable: LoraQuerySet) -> list[Lora]:
+    """As many as the list to pick from shows at once."""
+    return list(usable.order_by("-uses", "name", "pk")[:PICKED])
 
 
 def _or_recommended(weight: Any, lora: Lora) -> Any:

@@ -5,6 +5,7 @@ from generation import views
 app_name = "generation"
 urlpatterns = [
     path("", views.generate, name="generate"),
+    path("loras/pick/", views.pick, name="pick"),
     path("jobs/status/", views.jobs_status, name="jobs-status"),
     path("jobs/<uuid:pk>/", views.job, name="job"),
     path("jobs/<uuid:pk>/cancel/", views.cancel, name="cancel"),

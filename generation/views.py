@@ -90,7 +90,8 @@ def _form(request: HttpRequest, asked: Mapping[str, Any], errors: Mapping[str, s
     card = ModelCard.of(settings.FLUXSITE_MODEL)
     size = size_choice(asked, card)
     states = engine_states.engine_states()
-    boxes = lora_boxes(Lora.objects.usable_by(_user(request), card.family), asked, errors)
+    usable = Lora.objects.usable_by(_user(request), card.family)
+    boxes = lora_boxes(usable, asked, errors)
     return {
         "page": "generate",
         "jobs_as": "feed",
@@ -101,11 +102,20 @@ def _form(request: HttpRequest, asked: Mapping[str, Any], errors: Mapping[str, s
         "engines": engine_tiles(states, size, asked),
         "engine": asked.get("engine") or engine_states.best(states),
         "loras": boxes,
+        "usable_loras": usable.count(),
         "missing_loras": missing_loras(asked, boxes),
         "today": pictures_today(_user(request)),
         "jobs": _jobs(request)[:FEED],
         "recent": _images(request)[:RECENT],
     }
+
+
+@require_safe
+def pick(request: HttpRequest) -> HttpResponse:
+    """The LoRAs of ``?q=`` for the list to pick from, each with its box of the form."""
+    usable = Lora.objects.usable_by(_user(request), ModelCard.of(settings.FLUXSITE_MODEL).family)
+    boxes = lora_boxes(usable.search(request.GET.get("q", "")), {"loras": []}, {})
+    return render(request, "generation/_picked.html", {"loras": boxes, "limits": limits})
 
 
 @require_safe

@@ -14,6 +14,8 @@ from uuid_utils.compat import uuid7
 from accounts.models import User
 
 MAX_WEIGHT = 4.0
+# What stands where a slug does in an address.
+PAGES = {"inspect", "pick", "upload"}
 # Words of a search that count.
 MAX_SEARCHED = 10
 
@@ -49,7 +51,8 @@ class LoraQuerySet(models.QuerySet["Lora"]):
     def free_slug(self, name: str) -> str:
         """An address for a LoRA of this name that no other has."""
         slug = slugify(name)[:70].strip("-") or "lora"
-        return f"{slug}-{secrets.token_hex(3)}" if self.filter(slug=slug).exists() else slug
+        is_free = slug not in PAGES and not self.filter(slug=slug).exists()
+        return slug if is_free else f"{slug}-{secrets.token_hex(3)}"
 
 
 def _shared_with(user: User) -> models.QuerySet[Any]:

@@ -61,6 +61,23 @@ export function startLoras(prompt, changed) {
     prompt.dispatchEvent(new Event("input", { bubbles: true }));
   }
 
+  // The server knows all LoRAs; each comes with its box, which waits in the form until it is chosen.
+  async function find(search) {
+    const words = search.value;
+    const answer = await fetch(`${search.dataset.url}?${new URLSearchParams({ q: words })}`).catch(() => null);
+    if (!answer?.ok || answer.redirected || words !== search.value) return;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    for (const box of page.querySelectorAll(".lora-boxes > li")) {
+      if (boxOf(box.dataset.lora)) continue;
+      boxes.append(document.adoptNode(box));
+      showWeight(box);
+    }
+    const cards = page.querySelector(".picker-cards");
+    picker.querySelector(".picker-none").hidden = cards.children.length > 0;
+    picker.querySelector(".picker-cards").replaceWith(document.adoptNode(cards));
+    show();
+  }
+
   function openPicker(open) {
     picker.hidden = !open;
     add.setAttribute("aria-expanded", String(open));
@@ -95,11 +112,10 @@ export function startLoras(prompt, changed) {
     if (card) choose(boxOf(card.dataset.pick), card.getAttribute("aria-pressed") !== "true");
   });
   picker.addEventListener("keydown", (event) => event.key === "Escape" && openPicker(false));
+  let typed;
   document.getElementById("lora-search")?.addEventListener("input", ({ target }) => {
-    const wanted = target.value.trim().toLowerCase();
-    const cards = [...picker.querySelectorAll(".picker-cards li")];
-    cards.forEach((card) => (card.hidden = !card.textContent.toLowerCase().includes(wanted)));
-    picker.querySelector(".picker-none").hidden = cards.some((card) => !card.hidden);
+    clearTimeout(typed);
+    typed = setTimeout(() => find(target), 150);
   });
   add.addEventListener("click", () => openPicker(picker.hidden));
   document.getElementById("close-picker").addEventListener("click", () => openPicker(false));

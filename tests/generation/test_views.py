@@ -1,5 +1,6 @@
 """The pages: whose they are, what they say, and what they cost."""
 
+import re
 from typing import Any
 from uuid import uuid4
 
@@ -10,7 +11,7 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import Quota, User
-from generation import operations
+from generation import forms, operations
 from generation.models import Image, Job
 from gpu.models import Mode, Pool, Worker
 from loras.models import Lora
@@ -577,3 +578,23 @@ def test_admins_find_the_admin_pages_and_others_do_not(client: Client, alice: Us
 def test_the_demo_model_is_marked(client: Client) -> None:
     assert settings.FLUXSITE_MODEL.endswith("demo/model")
     assert "Demo model: simple shapes only" in text(client.get("/"))
+
+
+def test_of_thousands_of_loras_the_form_holds_those_used_most_and_those_chosen(
+    client: Client, alice: User
+) -> None:
+    Lora.objects.bulk_create(
+        Lora(
+            owner=alice, slug=f"lora-{n}", name=f"Lora {n}", family="demo", state="ready", sha256="a" * 64,
+            size=1, uses=n, search_text=f"lora {n} word{n}",
+        )
+        for n in range(200)
+    )  # fmt: skip
+    client.force_login(alice)
+    shown = client.get("/?lora=lora-3").content.decode()
+    assert shown.count('class="lora-box"') == forms.PICKED + 1
+    assert re.search(r'name="lora" value="lora-3"[^>]* checked', shown)
+    assert "Search 200 LoRAs" in shown
+    found = client.get("/loras/pick/?q=WORD7").content.decode()
+    assert re.findall(r'data-pick="([^"]+)"', found) == [f"lora-{n}" for n in (*range(79, 69, -1), 7)]
+    assert found.count('class="lora-box"') == 11

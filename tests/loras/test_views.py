@@ -225,3 +225,11 @@ def test_deleting_frees_the_previews_too(client: Client, alice: User, media: Any
     client.force_login(alice)
     assert client.post("/loras/fog/delete/").status_code == 302
     assert not [path for path in media.rglob("*") if path.is_file()]
+
+
+def test_no_lora_takes_the_address_of_a_page(client: Client, alice: User) -> None:
+    client.force_login(alice)
+    for name in ("Upload", "Pick", "Inspect"):
+        lora = add(alice, name=name)
+        assert lora.slug.startswith(f"{name.lower()}-")
+        assert client.get(lora.get_absolute_url()).context["lora"] == lora
