@@ -427,3 +427,41 @@ def test_a_note_of_the_process_before_goes_with_the_next_job(alice: User, db: No
     submit(alice)
     new_process().run_next_job()
     assert Worker.objects.get().note == ""
+
+
+def drawn_with(lora: Lora, owner: User, process: WorkerProcess) -> Job:
+    job = submit(owner, loras=[(lora, 1.0)])
+    process.run_next_job()
+    job.refresh_from_db()
+    return job
+
+
+@pytest.mark.parametrize("change", [{"visibility": "private"}, {"hidden": True}, {"state": "refused"}])
+def test_a_lora_that_its_owner_took_back_meanwhile_is_not_drawn_with(
+    process: WorkerProcess, alice: User, bob: User, change: dict[str, Any]
+) -> None:
+    (_, lora) = library.add_demo_loras()
+    Lora.objects.filter(pk=lora.pk).update(owner=alice)
+    job = submit(bob, loras=[(lora, 1.0)])
+    Lora.objects.filter(pk=lora.pk).update(**change)
+    process.run_next_job()
+    job.refresh_from_db()
+    assert (job.state, job.error_code) == (Job.State.FAILED, "lora")
+    assert job.error == f"You may not use {lora.name} any more. Take it out, or ask its owner."
+    assert not job.images.exists()
+
+
+def test_a_file_that_changed_or_went_fails_the_job_by_the_name_of_its_lora(
+    process: WorkerProcess, alice: User
+) -> None:
+    (_, lora) = library.add_demo_loras()
+    path = Path(lora.file.path)
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert drawn_with(lora, alice, process).error.startswith(
+        f"{lora.name} could not be read: its file was changed"
+    )
+    path.unlink()
+    assert drawn_with(lora, alice, process).error.startswith(f"{lora.name} is no longer in the library")
+    assert Lora.objects.get(pk=lora.pk).uses == 2
