@@ -203,6 +203,7 @@ def uploads(web: Web, folder: Path) -> list[str]:
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     with new_site("sqlite", FLUXSITE_MODEL=MODEL, FLUXSITE_ALLOWED_HOSTS="127.0.0.1") as site:
+        site.manage("collectstatic", "--noinput", "--verbosity", "0")
         web = Web(site)
         try:
             for line in (*pages(web), *uploads(web, site.folder)):
