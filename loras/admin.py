@@ -44,7 +44,7 @@ class LoraAdmin(admin.ModelAdmin[Lora]):
     filter_horizontal = ("groups",)
     formfield_overrides: ClassVar = {models.URLField: {"assume_scheme": "https"}}
     inlines = (AdmissionInline,)
-    actions = ("approve", "decline", "hide", "show", "inspect_again", "try_again")
+    actions = ("approve", "decline", "refuse", "hide", "show", "inspect_again", "try_again")
 
     def add_view(self, request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
         """The library's page takes files as they come, shows how far they are, and why one is refused."""
@@ -65,6 +65,11 @@ class LoraAdmin(admin.ModelAdmin[Lora]):
     def decline(self, request: HttpRequest, chosen: QuerySet[Lora]) -> None:
         count = chosen.filter(approval=Lora.Approval.WAITING).update(approval=Lora.Approval.DECLINED)
         self.message_user(request, f"{count} declined.")
+
+    @admin.action(description="Refuse: it does not belong here", permissions=["change"])
+    def refuse(self, request: HttpRequest, chosen: QuerySet[Lora]) -> None:
+        by = request.user.get_username()
+        chosen.update(state=Lora.State.REFUSED, reason=f"Refused by {by}, an administrator.")
 
     @admin.action(description="Hide: no new job may use it", permissions=["change"])
     def hide(self, request: HttpRequest, chosen: QuerySet[Lora]) -> None:

@@ -42,7 +42,7 @@ class LoraForm(forms.ModelForm[Lora]):
 
     trigger_words = WordsField(most=20, longest=100)
     tags = WordsField(most=30, longest=40)
-    description = forms.CharField(max_length=4000, required=False, widget=forms.Textarea)
+    description = forms.CharField(max_length=4000, required=False, widget=forms.Textarea({"rows": 4}))
     source_url = forms.URLField(max_length=500, required=False, assume_scheme="https")
     preview_file = forms.FileField(required=False)
 

@@ -47,6 +47,14 @@ def test_hidden_and_shown_again(admin_client: Client, alice: User) -> None:
         assert Lora.objects.usable_by(alice, "demo").exists() is usable
 
 
+def test_one_that_is_refused_says_by_whom(admin_client: Client, alice: User) -> None:
+    lora = add(alice)
+    act(admin_client, "refuse", lora)
+    lora.refresh_from_db()
+    assert (lora.state, lora.reason) == ("refused", "Refused by admin, an administrator.")
+    assert not Lora.objects.usable_by(alice, "demo").exists()
+
+
 def test_a_file_that_changed_or_went_is_found_by_inspecting_again(
     admin_client: Client, alice: User, media: Path
 ) -> None:
