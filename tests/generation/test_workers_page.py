@@ -408,3 +408,14 @@ def test_twenty_workers_cost_as_many_queries_as_two(
     with django_assert_max_num_queries(len(few)):
         page = text(client.get(path))
     assert "10 hosts, 20 slots, 20 drawing" in page
+
+
+def test_a_trial_is_named_where_a_job_has_its_owner(client: Client, worker: Worker) -> None:
+    """Nobody owns it; whoever looks sees what it is, not what it draws."""
+    for state in ({}, {"state": "running", "worker": worker}):
+        job = submit(None)  # type: ignore[arg-type]
+        Job.objects.filter(pk=job.pk).update(**state)
+    page = text(client.get(PAGE))
+    assert "Trial of a LoRA" in page
+    assert "A LoRA is tried" in page
+    assert "None" not in page
