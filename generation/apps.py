@@ -20,7 +20,7 @@ class GenerationConfig(AppConfig):
         from loras.models import Lora
         from loras.signals import lora_admitted, storage_wanted, trial_wanted
 
-        post_migrate.connect(_schedule, sender=self)
+        post_migrate.connect(_migrated, sender=self)
         storage_wanted.connect(check_storage)
         lora_admitted.connect(trials.go_on)
         trial_wanted.connect(trials.begin_again)
@@ -83,7 +83,8 @@ def _start_housekeeping(**kwargs: Any) -> None:
     worker.started()
 
 
-def _schedule(**kwargs: Any) -> None:
-    from generation import housekeeping
+def _migrated(**kwargs: Any) -> None:
+    from generation import housekeeping, search
 
     housekeeping.schedule()
+    search.install()
