@@ -97,10 +97,12 @@ _ON_SQLITE = {
     f"{_TEXT}_changed": f"AFTER UPDATE OF moment, words, facts ON {_TABLE} BEGIN {_TAKE_OUT}; {_ADD}; END",
     f"{_TEXT}_deleted": f"AFTER DELETE ON {_TABLE} BEGIN {_TAKE_OUT}; END",
 }
-_ON_POSTGRESQL = (
+_CONFIGURE_POSTGRESQL = (
     "CREATE TEXT SEARCH DICTIONARY fluxsite_stem (TEMPLATE = snowball, Language = english)",
     "CREATE TEXT SEARCH CONFIGURATION fluxsite (COPY = english)",
     "ALTER TEXT SEARCH CONFIGURATION fluxsite ALTER MAPPING REPLACE english_stem WITH fluxsite_stem",
+)
+_INDEX_ON_POSTGRESQL = (
     f"""ALTER TABLE {_TABLE} ADD COLUMN text tsvector GENERATED ALWAYS AS (
         setweight(to_tsvector('fluxsite', words), 'A') ||
         setweight(to_tsvector('simple', facts), 'B')) STORED""",
@@ -108,19 +110,43 @@ _ON_POSTGRESQL = (
 )
 
 
-def install() -> None:
-    """Make the index where it is missing, after each migration: on SQLite one that rebuilds the table of
-    pictures drops its triggers.
-    """
+def install(**_: Any) -> None:
+    """Make the index where it is missing: after each migration."""
     with connection.cursor() as cursor:
-        columns = {each.name for each in connection.introspection.get_table_description(cursor, _TABLE)}
+        columns = _columns(cursor)
         if "facts" not in columns:  # migrated back to before there was a search
             return
         if connection.vendor == "postgresql":
-            for statement in _ON_POSTGRESQL if "text" not in columns else ():
-                cursor.execute(statement)
+            _install_on_postgresql(cursor, columns)
         else:
             _install_on_sqlite(cursor)
+
+
+def uninstall(plan: Iterable[tuple[Any, bool]] = (), **_: Any) -> None:
+    """Take the index out of the way of migrations.
+
+    On SQLite one that changes the table would stop at the triggers, or drop them unsaid; on PostgreSQL only
+    one that goes back meets the column. ``plan``: as Django's ``pre_migrate`` sends it.
+    """
+    ours = [backwards for migration, backwards in plan if migration.app_label == "generation"]
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite" and ours:
+            for name in _ON_SQLITE:
+                cursor.execute(f"DROP {'TABLE' if name == _TEXT else 'TRIGGER'} IF EXISTS {name}")
+        elif connection.vendor == "postgresql" and any(ours):
+            cursor.execute(f"ALTER TABLE {_TABLE} DROP COLUMN IF EXISTS text")
+
+
+def _columns(cursor: Any) -> set[str]:
+    return {each.name for each in connection.introspection.get_table_description(cursor, _TABLE)}
+
+
+def _install_on_postgresql(cursor: Any, columns: set[str]) -> None:
+    cursor.execute("SELECT FROM pg_ts_config WHERE cfgname = 'fluxsite'")
+    configure = _CONFIGURE_POSTGRESQL if cursor.fetchone() is None else ()
+    index = _INDEX_ON_POSTGRESQL if "text" not in columns else ()
+    for statement in (*configure, *index):
+        cursor.execute(statement)
 
 
 def _install_on_sqlite(cursor: Any) -> None:
