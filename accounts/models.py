@@ -1,15 +1,20 @@
 """People, their API tokens, what they may use and what they used."""
 
 from typing import Any, ClassVar
+from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractUser, Group
 from django.contrib.auth.models import UserManager as DjangoUserManager
+from django.core import signing
 from django.core.validators import RegexValidator
 from django.db import IntegrityError, models, transaction
 from django.db.models.functions import Lower, Now
 from django.db.models.lookups import IsNull
 from knox.models import AbstractAuthToken
+from uuid_utils.compat import uuid7
+
+_invitations = signing.Signer(salt="accounts.invitation")
 
 
 class AlreadySetUp(Exception):
@@ -75,13 +80,72 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]  # knox has no
 class ApiToken(AbstractAuthToken):  # type: ignore[misc]
     """A named token. Only its hash is kept: the token itself is shown once, when it is made."""
 
+    # What it may do: words with spaces between, as in OAuth (RFC 6749, section 3.3).
+    SCOPES: ClassVar[dict[str, str]] = {
+        "generate": "draw, cancel, change pictures",
+        "read": "see jobs, pictures, LoRAs, usage",
+        "loras": "upload, change and delete LoRAs",
+        "admin": "what administrators may: workers and engines",
+    }
+
     name = models.CharField(max_length=100)
+    scope = models.CharField(max_length=100, default="generate read loras")
+    last_used_at = models.DateTimeField(null=True, blank=True, help_text="to the minute")
 
     class Meta:
         verbose_name = "API token"
 
     def __str__(self) -> str:
         return f"{self.name} ({self.token_key}…)"
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        return frozenset(self.scope.split())
+
+
+class InvitationQuerySet(models.QuerySet["Invitation"]):
+    def open(self) -> "InvitationQuerySet":
+        return self.filter(used_at=None, expires_at__gt=Now())
+
+    def of_token(self, token: str) -> "InvitationQuerySet":
+        """The open invitation with this token, or nothing."""
+        try:
+            pk = UUID(_invitations.unsign(token))
+        except (signing.BadSignature, ValueError):
+            return self.none()
+        return self.open().filter(pk=pk)
+
+
+class Invitation(models.Model):
+    """Lets one person make an account of their own, once, until it expires. Deleting it revokes it.
+
+    The token is the signed id: nobody can guess one, and none is stored.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
+    invited_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="invitations"
+    )
+    email = models.EmailField(blank=True, help_text="of the new account; empty if they choose it themselves")
+    groups = models.ManyToManyField(Group, blank=True, help_text="that the new account is in from the start")
+    created_at = models.DateTimeField(db_default=Now())
+    expires_at = models.DateTimeField()
+    used_at = models.DateTimeField(null=True, blank=True)
+    used_by = models.OneToOneField(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="invitation"
+    )
+
+    objects = InvitationQuerySet.as_manager()
+
+    class Meta:
+        ordering: ClassVar = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"invitation for {self.email or 'anybody with the link'}"
+
+    @property
+    def token(self) -> str:
+        return _invitations.sign(self.pk.hex)
 
 
 class QuotaQuerySet(models.QuerySet["Quota"]):

@@ -4,7 +4,7 @@ import signal
 from typing import Any
 
 from django.apps import AppConfig
-from django.db.models.signals import post_migrate, pre_delete
+from django.db.models.signals import post_migrate, pre_delete, pre_migrate
 
 log = logging.getLogger(__name__)
 
@@ -15,11 +15,13 @@ class GenerationConfig(AppConfig):
     def ready(self) -> None:
         from django.conf import settings
 
-        from generation import trials
+        from generation import search, trials
         from generation.quotas import check_storage
         from loras.models import Lora
         from loras.signals import lora_admitted, storage_wanted, trial_wanted
 
+        pre_migrate.connect(search.uninstall, sender=self)
+        post_migrate.connect(search.install, sender=self)
         post_migrate.connect(_schedule, sender=self)
         storage_wanted.connect(check_storage)
         lora_admitted.connect(trials.go_on)

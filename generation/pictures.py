@@ -11,6 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
+from generation import search
 from generation.models import Image, Job
 from gpu.engines import Cancelled
 
@@ -38,6 +39,7 @@ def write(job: Job, index: int, seed: int, image: PIL.Image.Image, **drawn: Any)
     row = Image(
         id=pk, job=job, owner_id=job.owner_id, index=index, seed=seed, width=image.width, height=image.height,
         file=f"{name}.png", thumbnail=f"{name}.webp", **drawn,
+        words=search.words_of(job, seed), facts=search.facts_of(job),
         sha256=hashlib.sha256(png).hexdigest(), size=len(png),
     )  # fmt: skip
     try:

@@ -1,21 +1,21 @@
 from django.urls import path
 
-from generation import views
+from generation.views import gallery, generate, jobs, picture, workers
 
 app_name = "generation"
 urlpatterns = [
-    path("", views.generate, name="generate"),
-    path("loras/pick/", views.pick, name="pick"),
-    path("jobs/status/", views.jobs_status, name="jobs-status"),
-    path("jobs/<uuid:pk>/", views.job, name="job"),
-    path("jobs/<uuid:pk>/cancel/", views.cancel, name="cancel"),
-    path("gallery/", views.gallery, name="gallery"),
-    path("images/<uuid:pk>/", views.image, name="image"),
-    path("images/<uuid:pk>/file/", views.image_file, name="image-file"),
-    path("images/<uuid:pk>/thumbnail/", views.image_thumbnail, name="image-thumbnail"),
-    path("history/", views.history, name="history"),
-    path("workers/", views.workers, name="workers"),
-    path("workers/status/", views.workers_status, name="workers-status"),
-    path("workers/<uuid:pk>/mode/", views.worker_mode, name="worker-mode"),
-    path("workers/engines/<str:engine>/mode/", views.engine_mode, name="engine-mode"),
+    path("", generate.generate, name="generate"),
+    path("loras/pick/", generate.pick, name="pick"),
+    path("jobs/status/", jobs.jobs_status, name="jobs-status"),
+    path("jobs/<uuid:pk>/", jobs.job, name="job"),
+    path("jobs/<uuid:pk>/cancel/", jobs.cancel, name="cancel"),
+    path("history/", jobs.history, name="history"),
+    path("gallery/", gallery.gallery, name="gallery"),
+    path("images/<uuid:pk>/", picture.image, name="image"),
+    path("images/<uuid:pk>/file/", picture.image_file, name="image-file"),
+    path("images/<uuid:pk>/thumbnail/", picture.image_thumbnail, name="image-thumbnail"),
+    path("workers/", workers.workers, name="workers"),
+    path("workers/status/", workers.workers_status, name="workers-status"),
+    path("workers/<uuid:pk>/mode/", workers.worker_mode, name="worker-mode"),
+    path("workers/engines/<str:engine>/mode/", workers.engine_mode, name="engine-mode"),
 ]

@@ -57,7 +57,7 @@ class ImageViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Ge
     lookup_value_converter = "uuid"
 
     def get_queryset(self) -> QuerySet[Image]:
-        return Image.objects.visible_to(cast(User, self.request.user))
+        return Image.objects.visible_to(cast(User, self.request.user)).kept()
 
     @action(detail=True)
     def file(self, request: Request, pk: str) -> HttpResponseBase:

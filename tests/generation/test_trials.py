@@ -70,6 +70,7 @@ def test_a_lora_is_drawn_with_and_without_before_it_is_ready(process: WorkerProc
     assert all(preview[8:12] == b"WEBP" for preview in previews)
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_trial_is_nobodys(process: WorkerProcess, alice: User) -> None:
     """It is in nobody's gallery, history or balance, and after it nothing of it lies on the disk."""
     before = quotas.balances(alice)
@@ -229,6 +230,7 @@ def test_it_can_be_tried_again_without_going_away_meanwhile(process: WorkerProce
     assert states(lora) == {"bf16": "works"}
 
 
+@pytest.mark.django_db(transaction=True)
 def test_a_lora_deleted_during_its_trial_leaves_nothing(process: WorkerProcess, alice: User) -> None:
     lora = upload(alice)
     process.run_next_job()

@@ -490,8 +490,8 @@ def test_an_empty_gallery_shows_how_to_begin(client: Client) -> None:
 def test_load_more_goes_on_where_the_page_ends(
     client: Client, alice: User, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr("generation.views.GALLERY_PAGE", 2)
-    monkeypatch.setattr("generation.views.HISTORY_PAGE", 2)
+    monkeypatch.setattr("generation.views.gallery.PAGE", 2)
+    monkeypatch.setattr("generation.views.jobs.HISTORY_PAGE", 2)
     for number in range(5):
         finished(alice, prompt=f"picture {number}")
     seen, address = [], path

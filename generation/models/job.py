@@ -1,4 +1,4 @@
-"""Jobs and pictures. The job table is the queue: see ``generation.queue`` for how a worker takes one."""
+"""Jobs. Their table is the queue: see ``generation.queue`` for how a worker takes one."""
 
 import logging
 import secrets
@@ -272,50 +272,3 @@ class JobLora(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} {self.weight}"
-
-
-class ImageQuerySet(models.QuerySet["Image"]):
-    def visible_to(self, user: User) -> "ImageQuerySet":
-        """A picture is its owner's alone."""
-        return self.filter(owner=user)
-
-    def newest_first(self) -> "ImageQuerySet":
-        return self.order_by("-id")
-
-
-class Image(models.Model):
-    """A picture, stored whole. Its recipe is the job's, and here its seed and how it was drawn."""
-
-    id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
-    job = models.ForeignKey(Job, on_delete=models.CASCADE, related_name="images")
-    owner = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.PROTECT, related_name="images"
-    )
-    index = models.PositiveSmallIntegerField(help_text="place in the job, from 0")
-    seed = models.BigIntegerField()
-    width = models.PositiveIntegerField()
-    height = models.PositiveIntegerField()
-    model = models.CharField(max_length=255)
-    backend = models.CharField(max_length=120, help_text="what drew it: libraries, versions, precision")
-    batch_size = models.PositiveSmallIntegerField(default=1, help_text="pictures denoised together with it")
-    vae_tiling = models.BooleanField(default=False, help_text="decoded in tiles, for want of memory")
-    file = models.FileField(max_length=200)
-    sha256 = models.CharField(max_length=64, help_text="of the PNG file")
-    size = models.PositiveBigIntegerField(help_text="bytes of the PNG file")
-    thumbnail = models.FileField(max_length=200)
-    created_at = models.DateTimeField(db_default=Now())
-
-    objects = ImageQuerySet.as_manager()
-
-    class Meta:
-        constraints: ClassVar = [models.UniqueConstraint("job", "index", name="one_image_per_place")]
-        indexes: ClassVar = [
-            models.Index(fields=["owner", "-id"], name="image_newest_of_owner"),
-            models.Index(fields=["owner", "size"], name="image_bytes_of_owner"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.job.prompt[:60]} · seed {self.seed}"
-
-    def get_absolute_url(self) -> str:
-        return reverse("generation:image", args=[self.pk])

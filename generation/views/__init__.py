@@ -1,0 +1,1 @@
+"""The pages: load what is yours, check, call one verb, answer."""

@@ -1,0 +1,83 @@
+"""The Generate page."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods, require_safe
+
+from generation import engine_states, limits
+from generation.forms import (
+    asked_in,
+    engine_tiles,
+    field_errors,
+    lora_boxes,
+    missing_loras,
+    pictures_today,
+    prefilled,
+    size_choice,
+)
+from generation.job_request import JobRequest
+from generation.models import Job
+from generation.quotas import TooMuch
+from generation.views.shared import images_of, jobs_of, user_of
+from gpu.model_card import ModelCard
+from loras.models import Lora
+
+FEED = 20
+RECENT = 12
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def generate(request: HttpRequest) -> HttpResponse:
+    """The form and the newest jobs. A POST submits without JavaScript; the script posts to the API."""
+    if request.method != "POST":
+        return render(request, "generation/generate.html", _form(request, prefilled(request), {}))
+    asked = asked_in(request.POST)
+    checked = JobRequest(data=asked, context={"owner": request.user})
+    if not checked.is_valid():
+        errors = field_errors(checked.errors, asked)
+        return render(request, "generation/generate.html", _form(request, asked, errors), status=400)
+    try:
+        return redirect(Job.submit(user_of(request), **checked.validated_data))
+    except TooMuch as error:
+        form = _form(request, asked, {"form": str(error.detail)})
+        response = render(request, "generation/generate.html", form, status=error.status_code)
+        if error.wait:
+            response["Retry-After"] = error.wait
+        return response
+
+
+def _form(request: HttpRequest, asked: Mapping[str, Any], errors: Mapping[str, str]) -> dict[str, Any]:
+    """Everything the Generate page shows."""
+    card = ModelCard.of(settings.FLUXSITE_MODEL)
+    size = size_choice(asked, card)
+    states = engine_states.engine_states()
+    usable = Lora.objects.usable_by(user_of(request), card.family)
+    boxes = lora_boxes(usable, asked, errors)
+    return {
+        "page": "generate",
+        "jobs_as": "feed",
+        "form": asked,
+        "errors": errors,
+        "limits": limits,
+        "size": size,
+        "engines": engine_tiles(states, size, asked),
+        "engine": asked.get("engine") or engine_states.best(states),
+        "loras": boxes,
+        "usable_loras": usable.count(),
+        "missing_loras": missing_loras(asked, boxes),
+        "today": pictures_today(user_of(request)),
+        "jobs": jobs_of(request)[:FEED],
+        "recent": images_of(request)[:RECENT],
+    }
+
+
+@require_safe
+def pick(request: HttpRequest) -> HttpResponse:
+    """The LoRAs of ``?q=`` for the list to pick from, each with its box of the form."""
+    usable = Lora.objects.usable_by(user_of(request), ModelCard.of(settings.FLUXSITE_MODEL).family)
+    boxes = lora_boxes(usable.search(request.GET.get("q", "")), {"loras": []}, {})
+    return render(request, "generation/_picked.html", {"loras": boxes, "limits": limits})

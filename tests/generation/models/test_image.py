@@ -1,0 +1,48 @@
+"""Pictures in the gallery, in the trash, and gone."""
+
+from pathlib import Path
+
+import pytest
+from django.core.files.storage import default_storage
+from django.db import transaction
+
+from accounts.models import User
+from generation.models import Image
+from tests.generation.drawn import finished
+
+pytestmark = pytest.mark.django_db
+
+
+def test_the_trash_keeps_the_files_and_gives_pictures_back(alice: User) -> None:
+    image = finished(alice).images.get()
+    mine = Image.objects.visible_to(alice)
+    assert (mine.trash(), mine.trash()) == (1, 0)
+    assert not mine.kept().exists()
+    assert mine.trashed().get() == image
+    assert default_storage.exists(str(image.file))
+    assert (mine.restore(), mine.restore()) == (1, 0)
+    assert mine.kept().get() == image
+
+
+@pytest.mark.django_db(transaction=True)
+def test_deleting_frees_the_bytes_once_it_is_committed(alice: User, media: Path) -> None:
+    job = finished(alice, count=2)
+    with transaction.atomic():
+        job.images.all().delete()
+        assert len(list(media.rglob("*.png"))) == 2
+    assert [path for path in media.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_delete_that_is_taken_back_keeps_the_files(alice: User) -> None:
+    image = finished(alice).images.get()
+    with transaction.atomic():
+        image.delete()
+        transaction.set_rollback(True)
+    assert default_storage.exists(str(Image.objects.get().file))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_job_that_is_deleted_takes_the_files_along(alice: User, media: Path) -> None:
+    finished(alice, count=2).delete()
+    assert [path for path in media.rglob("*") if path.is_file()] == []
