@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import django_stubs_ext
 import environ
 
+from files import address
 from fluxsite import secret_key
 from gpu.engines import ENGINES, EngineConfig
 
@@ -122,15 +123,25 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # Files ----------------------------------------------------------------------------------------------
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-STORAGES = {
-    "default": {"BACKEND": "fluxsite.storage.AtomicFileSystemStorage"},
+STORAGES: dict[str, dict[str, Any]] = {
+    "default": {"BACKEND": "files.local.LocalStorage"},
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
         if DEBUG
-        else "fluxsite.storage.HashedStaticFiles"
+        else "fluxsite.static_files.HashedStaticFiles"
     },
 }
 FILE_UPLOAD_PERMISSIONS = 0o640
+# Where files are that several hosts share: s3://KEY:SECRET@HOST:PORT/BUCKET?region=R. Left out: media/ here.
+FLUXSITE_STORAGE_URL = env.str("FLUXSITE_STORAGE_URL", default="")
+# Each host keeps copies of the shared files that it draws with, in MB of a million bytes.
+FLUXSITE_CACHE_MB = env.int("FLUXSITE_CACHE_MB", default=50_000)
+# Where nginx has media/ for X-Accel-Redirect, such as /media; left out: Django sends files itself.
+FLUXSITE_ACCEL = env.str("FLUXSITE_ACCEL", default="").rstrip("/")
+if FLUXSITE_STORAGE_URL:
+    _options = address.options_of(FLUXSITE_STORAGE_URL)
+    STORAGES["default"] = {"BACKEND": "files.shared.SharedStorage", "OPTIONS": _options}
+    CONTENT_SECURITY_POLICY["DIRECTIVES"]["img-src"].append(address.origin_of(_options))
 
 # Database -------------------------------------------------------------------------------------------
 DATABASES = {

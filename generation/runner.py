@@ -14,7 +14,6 @@ from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import timedelta
 from multiprocessing.util import Finalize
-from pathlib import Path
 from typing import IO, Any, TypeVar
 from uuid import UUID
 
@@ -23,7 +22,9 @@ from django.db import DatabaseError, InterfaceError, OperationalError, close_old
 from django.db.models.functions import Now
 
 from accounts.models import UsageEntry
-from generation import media, pictures, trials
+from files import storage
+from files.storage import Damaged
+from generation import pictures, trials
 from generation.models import Job, JobLora
 from generation.watch import StepClock
 from generation.watch import worker as watched
@@ -213,7 +214,7 @@ class WorkerProcess:
     def cannot_start(self) -> str:
         """Why no job should be taken now though the next one may be welcome; empty if one should."""
         floor = settings.FLUXSITE_DISK_FLOOR_MB * 10**6
-        free = media.free_bytes()
+        free = storage.free_bytes()
         if free is not None and free < floor:
             return f"Waits for disk space: {free / 1e9:.1f} GB are free, {floor / 1e9:.1f} GB are needed."
         if self.is_loaded:
@@ -473,12 +474,18 @@ def insist(write: Callable[[], T]) -> T:
 
 def _lora_ref(chosen: JobLora) -> LoraRef:
     """The file of a job's LoRA. Raises LoraFailed when the library has it no more."""
-    path = Path(chosen.lora.file.path) if chosen.lora else None
-    if path is None or not path.is_file():
-        raise LoraFailed(
-            f"{chosen.name} is no longer in the library. Take it out, or ask for it to be uploaded again."
-        )
-    modules = chosen.lora.facts.get("changes") if chosen.lora else None
+    gone = LoraFailed(
+        f"{chosen.name} is no longer in the library. Take it out, or ask for it to be uploaded again."
+    )
+    if chosen.lora is None:
+        raise gone
+    try:
+        path = storage.local(str(chosen.lora.file), chosen.sha256)
+    except FileNotFoundError:
+        raise gone from None
+    except Damaged as error:
+        raise LoraFailed(f"The file of {chosen.name} is damaged. Ask for it to be uploaded again.") from error
+    modules = chosen.lora.facts.get("changes")
     return LoraRef(chosen.name, path, chosen.sha256, chosen.weight, modules)
 
 
