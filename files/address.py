@@ -29,8 +29,8 @@ def options_of(url: str) -> dict[str, Any]:
         "bucket_name": bucket,
         "endpoint_url": f"{scheme}://{host}" if host else None,
         "region_name": asked.get("region"),
-        "signature_version": "s3v4",
-        "addressing_style": "path" if host else "auto",
+        # Stores other than Amazon's seldom have a host name for each bucket.
+        "path_style": bool(host),
         "default_acl": None,
         # Names are ours and new each time; asking whether one is taken would cost a request.
         "file_overwrite": True,

@@ -6,24 +6,57 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
 from django.http import HttpResponseBase, HttpResponseRedirect
 from storages.backends.s3 import S3Storage
 
 from files.address import LINK_SECONDS
 from files.cache import Cache
+from files.storage import Away
 
 
 class SharedStorage(S3Storage):  # type: ignore[misc]
-    """An upload is visible when it is complete, and browsers get short signed links to the store itself."""
+    """An upload is visible when it is complete, and browsers get short signed links to the store itself.
+
+    Raises FileNotFoundError, and Away where the store does not answer.
+    """
+
+    def __init__(self, *, path_style: bool, **options: Any) -> None:
+        config = Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path" if path_style else "auto"},
+            # botocore's own 60 s are longer than a worker is given by its lease.
+            connect_timeout=5,
+            read_timeout=20,
+            retries={"mode": "standard", "max_attempts": 3},
+        )
+        super().__init__(client_config=config, **options)
 
     @property
     def drafts(self) -> Path:
         return Path(settings.VAR_DIR) / "incoming"
 
+    def open(self, name: str, mode: str = "rb") -> Any:
+        with _told(name):
+            return super().open(name, mode)
+
+    def save(self, name: str | None, content: Any, max_length: int | None = None) -> str:
+        with _told(name):
+            return str(super().save(name, content, max_length))
+
+    def delete(self, name: str) -> None:
+        with _told(name):
+            super().delete(name)
+
+    def exists(self, name: str) -> bool:
+        with _told(name):
+            return bool(super().exists(name))
+
     def adopt(self, path: Path, name: str) -> None:
-        self.bucket.upload_file(str(path), self._normalize_name(name))
+        with _told(name):
+            self.bucket.upload_file(str(path), self._normalize_name(name))
         path.unlink()
 
     def local(self, name: str, sha256: str) -> Path:
@@ -32,7 +65,7 @@ class SharedStorage(S3Storage):  # type: ignore[misc]
 
     def _stream(self, name: str) -> Iterator[bytes]:
         """In parts: ``open`` keeps the whole file in memory."""
-        with _missing_said(name):
+        with _told(name):
             yield from self.bucket.Object(self._normalize_name(name)).get()["Body"].iter_chunks(1024**2)
 
     def free_bytes(self) -> int | None:
@@ -47,16 +80,15 @@ class SharedStorage(S3Storage):  # type: ignore[misc]
         response["Cache-Control"] = f"private, max-age={LINK_SECONDS // 2}"
         return response
 
-    def open(self, name: str, mode: str = "rb") -> Any:
-        with _missing_said(name):
-            return super().open(name, mode)
-
 
 @contextmanager
-def _missing_said(name: str) -> Iterator[None]:
+def _told(name: str | None) -> Iterator[None]:
+    """Errors of the store as errors of files."""
     try:
         yield
     except ClientError as error:
         if error.response["Error"]["Code"] in ("404", "NoSuchKey"):
             raise FileNotFoundError(name) from error
-        raise
+        raise Away(f"The file store refuses: {error}") from error
+    except BotoCoreError as error:
+        raise Away(f"The file store does not answer: {error}") from error

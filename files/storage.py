@@ -40,3 +40,7 @@ class PrivateStorage(Protocol):
 
 class Damaged(OSError):
     """The bytes are not those that were stored."""
+
+
+class Away(OSError):
+    """The store does not answer. It may soon."""

@@ -3,6 +3,7 @@
 Without any environment: SQLite, the demo model on the CPU, and pages for this machine only.
 """
 
+import socket
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,16 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
     }
+else:
+    # Who is cut off hears nothing: without these a query would wait for a quarter of an hour.
+    DATABASES["default"]["OPTIONS"] = {
+        "connect_timeout": 5,
+        "tcp_user_timeout": 15_000,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        **DATABASES["default"].get("OPTIONS", {}),
+    }
 DATABASES["default"]["CONN_MAX_AGE"] = 60
 # A request that finds its kept connection dead, because the server was started anew, opens another.
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
@@ -202,6 +213,8 @@ DRF_STANDARDIZED_ERRORS = {
 FLUXSITE_MODEL = env.str("FLUXSITE_MODEL", default=str(BASE_DIR / "demo" / "model"))
 # What a worker process is bound to: a GPU's UUID, or cpu. Set by whoever starts it.
 FLUXSITE_DEVICE = env.str("FLUXSITE_DEVICE", default="cpu")
+# What this host is called on the Workers page; a container's own name is another each time.
+FLUXSITE_HOST = env.str("FLUXSITE_HOST", default=socket.gethostname())
 # LoRAs that a worker keeps ready between jobs: at most so many, of at most so many MiB together.
 FLUXSITE_LORAS_IN_MEMORY = env.int("FLUXSITE_LORAS_IN_MEMORY", default=8)
 FLUXSITE_LORAS_IN_MEMORY_MB = env.int("FLUXSITE_LORAS_IN_MEMORY_MB", default=2048)

@@ -5,7 +5,6 @@ django-q2 starts the process and calls ``run_next_job`` in it at every wake-up.
 
 import logging
 import os
-import socket
 import threading
 import time
 from collections import deque
@@ -23,7 +22,7 @@ from django.db.models.functions import Now
 
 from accounts.models import UsageEntry
 from files import storage
-from files.storage import Damaged
+from files.storage import Away, Damaged
 from generation import pictures, trials
 from generation.models import Job, JobLora
 from generation.watch import StepClock
@@ -78,7 +77,7 @@ class WorkerProcess:
         self.engine_name = engine
         self.engine: Engine | None = None
         self.row = Worker.start(
-            socket.gethostname(), settings.FLUXSITE_DEVICE, engine, os.getpid(), **self._device_facts()
+            settings.FLUXSITE_HOST, settings.FLUXSITE_DEVICE, engine, os.getpid(), **self._device_facts()
         )
         # Jobs in hand: one that is drawn, and perhaps one before it that is stored still.
         self.held: set[tuple[UUID, int]] = set()
@@ -402,7 +401,7 @@ class Attempt:
 
     def _store(self, index: int, seed: int, image: Any, **drawn: Any) -> None:
         try:
-            picture = pictures.write(self.job, index, seed, image, **drawn)
+            picture = insist(lambda: pictures.write(self.job, index, seed, image, **drawn))
         except OSError as error:
             log.exception("A picture of job %s could not be stored", self.job.pk)
             raise DiskFull(
@@ -459,15 +458,15 @@ class Attempt:
 
 
 def insist(write: Callable[[], T]) -> T:
-    """Do it again when the database was away, for as long as a lease: a drawn picture is worth the wait."""
+    """Do it again when database or files were away, for as long as a lease: a picture is worth it."""
     until = time.monotonic() + settings.FLUXSITE_LEASE_SECONDS
     while True:
         try:
             return write()
-        except (OperationalError, InterfaceError):
+        except (OperationalError, InterfaceError, Away):
             if time.monotonic() > until:
                 raise
-            log.warning("The database is away; trying again", exc_info=True)
+            log.warning("The database or the file store is away; trying again", exc_info=True)
             connection.close()
             time.sleep(0.5)
 

@@ -1,6 +1,7 @@
 """Files in a store that hosts share: a real S3 server (moto's) on this machine."""
 
 import hashlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from files.storage import Damaged
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """Its address, host and port."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
