@@ -3,6 +3,7 @@
 Without any environment: SQLite, the demo model on the CPU, and pages for this machine only.
 """
 
+import socket
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 import django_stubs_ext
 import environ
 
+from files import address
 from fluxsite import secret_key
 from gpu.engines import ENGINES, EngineConfig
 
@@ -125,15 +127,25 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # Files ----------------------------------------------------------------------------------------------
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [BASE_DIR / "static"]
-STORAGES = {
-    "default": {"BACKEND": "fluxsite.storage.AtomicFileSystemStorage"},
+STORAGES: dict[str, dict[str, Any]] = {
+    "default": {"BACKEND": "files.local.LocalStorage"},
     "staticfiles": {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
         if DEBUG
-        else "fluxsite.storage.HashedStaticFiles"
+        else "fluxsite.static_files.HashedStaticFiles"
     },
 }
 FILE_UPLOAD_PERMISSIONS = 0o640
+# Where files are that several hosts share: s3://KEY:SECRET@HOST:PORT/BUCKET?region=R. Left out: media/ here.
+FLUXSITE_STORAGE_URL = env.str("FLUXSITE_STORAGE_URL", default="")
+# Each host keeps copies of the shared files that it draws with, in MB of a million bytes.
+FLUXSITE_CACHE_MB = env.int("FLUXSITE_CACHE_MB", default=50_000)
+# Where nginx has media/ for X-Accel-Redirect, such as /media; left out: Django sends files itself.
+FLUXSITE_ACCEL = env.str("FLUXSITE_ACCEL", default="").rstrip("/")
+if FLUXSITE_STORAGE_URL:
+    _options = address.options_of(FLUXSITE_STORAGE_URL)
+    STORAGES["default"] = {"BACKEND": "files.shared.SharedStorage", "OPTIONS": _options}
+    CONTENT_SECURITY_POLICY["DIRECTIVES"]["img-src"].append(address.origin_of(_options))
 
 # Database -------------------------------------------------------------------------------------------
 DATABASES = {
@@ -146,6 +158,16 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "transaction_mode": "IMMEDIATE",
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+    }
+else:
+    # Who is cut off hears nothing: without these a query would wait for a quarter of an hour.
+    DATABASES["default"]["OPTIONS"] = {
+        "connect_timeout": 5,
+        "tcp_user_timeout": 15_000,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        **DATABASES["default"].get("OPTIONS", {}),
     }
 DATABASES["default"]["CONN_MAX_AGE"] = 60
 # A request that finds its kept connection dead, because the server was started anew, opens another.
@@ -194,6 +216,8 @@ DRF_STANDARDIZED_ERRORS = {
 FLUXSITE_MODEL = env.str("FLUXSITE_MODEL", default=str(BASE_DIR / "demo" / "model"))
 # What a worker process is bound to: a GPU's UUID, or cpu. Set by whoever starts it.
 FLUXSITE_DEVICE = env.str("FLUXSITE_DEVICE", default="cpu")
+# What this host is called on the Workers page; a container's own name is another each time.
+FLUXSITE_HOST = env.str("FLUXSITE_HOST", default=socket.gethostname())
 # LoRAs that a worker keeps ready between jobs: at most so many, of at most so many MiB together.
 FLUXSITE_LORAS_IN_MEMORY = env.int("FLUXSITE_LORAS_IN_MEMORY", default=8)
 FLUXSITE_LORAS_IN_MEMORY_MB = env.int("FLUXSITE_LORAS_IN_MEMORY_MB", default=2048)

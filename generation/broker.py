@@ -11,7 +11,6 @@ Both brokers also watch the worker of their cluster, which nothing else does: se
 import logging
 import multiprocessing
 import signal
-import socket
 import time
 import uuid
 
@@ -56,7 +55,7 @@ class JobBroker(Broker):  # type: ignore[misc]
         ignore_sigterm()
         self.wake_ups = WakeUps()
         self.checked_at = 0.0
-        self.slot = (socket.gethostname(), settings.FLUXSITE_DEVICE, self.list_key)
+        self.slot = (settings.FLUXSITE_HOST, settings.FLUXSITE_DEVICE, self.list_key)
 
     def dequeue(self) -> list[tuple[str, str]] | None:
         """One wake-up, or None after a quarter of a second without any."""

@@ -5,10 +5,10 @@ import re
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from django.core.files.storage import default_storage
 from django.utils import timezone
 from django_q.models import Schedule, Task
 
+from files import storage
 from generation import trials
 from generation.models import Image, Job
 from gpu.engines import ENGINES
@@ -64,13 +64,13 @@ def delete_orphans(older_than: timedelta = ORPHANED_AFTER) -> int:
     for day in (now, now - timedelta(days=1)):
         folder = day.strftime("images/%Y/%m/%d")
         try:
-            names = default_storage.listdir(folder)[1]
+            names = storage.listdir(folder)[1]
         except FileNotFoundError:
             continue
         old = {name: pk for name in names if (pk := _made_before(name, now - older_than))}
         kept = set(Image.objects.filter(pk__in=set(old.values())).values_list("pk", flat=True))
         for name in (name for name, pk in old.items() if pk not in kept or name.startswith(".")):
-            default_storage.delete(f"{folder}/{name}")
+            storage.delete(f"{folder}/{name}")
             deleted += 1
     return deleted
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import PIL.Image
 from django.core.files.base import ContentFile
-from django.core.files.storage import default_storage
 from django.db import transaction
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
+from files import storage
 from generation import search
 from generation.models import Image, Job
 from gpu.engines import Cancelled
@@ -43,8 +43,8 @@ def write(job: Job, index: int, seed: int, image: PIL.Image.Image, **drawn: Any)
         sha256=hashlib.sha256(png).hexdigest(), size=len(png),
     )  # fmt: skip
     try:
-        default_storage.save(str(row.file), ContentFile(png))
-        default_storage.save(str(row.thumbnail), ContentFile(thumbnail_bytes(image)))
+        storage.save(str(row.file), ContentFile(png))
+        storage.save(str(row.thumbnail), ContentFile(thumbnail_bytes(image)))
     except OSError:
         _delete_files(row)
         raise
@@ -68,8 +68,8 @@ def record(row: Image) -> Image:
 
 
 def _delete_files(row: Image) -> None:
-    default_storage.delete(str(row.file))
-    default_storage.delete(str(row.thumbnail))
+    storage.delete(str(row.file))
+    storage.delete(str(row.thumbnail))
 
 
 def png_bytes(image: PIL.Image.Image) -> bytes:

@@ -5,7 +5,6 @@ django-q2 starts the process and calls ``run_next_job`` in it at every wake-up.
 
 import logging
 import os
-import socket
 import threading
 import time
 from collections import deque
@@ -15,7 +14,6 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from datetime import timedelta
 from multiprocessing.util import Finalize
-from pathlib import Path
 from typing import IO, Any, TypeVar
 from uuid import UUID
 
@@ -25,7 +23,9 @@ from django.db.models.functions import Now
 from structlog.contextvars import bound_contextvars
 
 from accounts.models import UsageEntry
-from generation import media, pictures, trials
+from files import storage
+from files.storage import Away, Damaged
+from generation import pictures, trials
 from generation.models import Job, JobLora
 from generation.watch import StepClock
 from generation.watch import worker as watched
@@ -79,7 +79,7 @@ class WorkerProcess:
         self.engine_name = engine
         self.engine: Engine | None = None
         self.row = Worker.start(
-            socket.gethostname(), settings.FLUXSITE_DEVICE, engine, os.getpid(), **self._device_facts()
+            settings.FLUXSITE_HOST, settings.FLUXSITE_DEVICE, engine, os.getpid(), **self._device_facts()
         )
         # Jobs in hand: one that is drawn, and perhaps one before it that is stored still.
         self.held: set[tuple[UUID, int]] = set()
@@ -218,7 +218,7 @@ class WorkerProcess:
     def cannot_start(self) -> str:
         """Why no job should be taken now though the next one may be welcome; empty if one should."""
         floor = settings.FLUXSITE_DISK_FLOOR_MB * 10**6
-        free = media.free_bytes()
+        free = storage.free_bytes()
         if free is not None and free < floor:
             return f"Waits for disk space: {free / 1e9:.1f} GB are free, {floor / 1e9:.1f} GB are needed."
         if self.is_loaded:
@@ -406,7 +406,7 @@ class Attempt:
 
     def _store(self, index: int, seed: int, image: Any, **drawn: Any) -> None:
         try:
-            picture = pictures.write(self.job, index, seed, image, **drawn)
+            picture = insist(lambda: pictures.write(self.job, index, seed, image, **drawn))
         except OSError as error:
             log.exception("A picture of job %s could not be stored", self.job.pk)
             raise DiskFull(
@@ -465,27 +465,33 @@ class Attempt:
 
 
 def insist(write: Callable[[], T]) -> T:
-    """Do it again when the database was away, for as long as a lease: a drawn picture is worth the wait."""
+    """Do it again when database or files were away, for as long as a lease: a picture is worth it."""
     until = time.monotonic() + settings.FLUXSITE_LEASE_SECONDS
     while True:
         try:
             return write()
-        except (OperationalError, InterfaceError):
+        except (OperationalError, InterfaceError, Away):
             if time.monotonic() > until:
                 raise
-            log.warning("The database is away; trying again", exc_info=True)
+            log.warning("The database or the file store is away; trying again", exc_info=True)
             connection.close()
             time.sleep(0.5)
 
 
 def _lora_ref(chosen: JobLora) -> LoraRef:
     """The file of a job's LoRA. Raises LoraFailed when the library has it no more."""
-    path = Path(chosen.lora.file.path) if chosen.lora else None
-    if path is None or not path.is_file():
-        raise LoraFailed(
-            f"{chosen.name} is no longer in the library. Take it out, or ask for it to be uploaded again."
-        )
-    modules = chosen.lora.facts.get("changes") if chosen.lora else None
+    gone = LoraFailed(
+        f"{chosen.name} is no longer in the library. Take it out, or ask for it to be uploaded again."
+    )
+    if chosen.lora is None:
+        raise gone
+    try:
+        path = storage.local(str(chosen.lora.file), chosen.sha256)
+    except FileNotFoundError:
+        raise gone from None
+    except Damaged as error:
+        raise LoraFailed(f"The file of {chosen.name} is damaged. Ask for it to be uploaded again.") from error
+    modules = chosen.lora.facts.get("changes")
     return LoraRef(chosen.name, path, chosen.sha256, chosen.weight, modules)
 
 

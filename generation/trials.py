@@ -10,10 +10,10 @@ from typing import Any
 
 from django.conf import settings
 from django.core.files.base import ContentFile
-from django.core.files.storage import default_storage
 from django.db import transaction
 from django.db.models import QuerySet
 
+from files import storage
 from generation.engine_states import engine_states
 from generation.models import Image, Job
 from gpu.engines import InvalidOutput, LoraFailed
@@ -168,5 +168,5 @@ def _keep_previews(lora: Lora, drawn_with: Job, without: Job) -> None:
 
 
 def _thumbnail(job: Job) -> ContentFile[bytes]:
-    with default_storage.open(str(job.images.get().thumbnail)) as file:
+    with storage.open(str(job.images.get().thumbnail)) as file:
         return ContentFile(file.read())

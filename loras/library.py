@@ -10,11 +10,12 @@ from typing import Any
 
 from django.conf import settings
 from django.core.files.base import ContentFile, File
-from django.core.files.storage import default_storage
 from django.db import connection, transaction
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
+from files import storage
+from files.storage import Damaged
 from gpu.model_card import ModelCard
 from loras import inspection
 from loras.models import Lora, Upload
@@ -55,10 +56,10 @@ def _add_demo_lora(entry: dict[str, Any]) -> Lora:
 def store(path: Path, sha256: str) -> str:
     """Copy a file to its place in the library, which its hash names; the same bytes are kept once."""
     name = name_of(sha256)
-    if default_storage.exists(name):
+    if storage.exists(name):
         return name
     with path.open("rb") as file:
-        return default_storage.save(name, File(file))
+        return storage.save(name, File(file))
 
 
 def name_of(sha256: str) -> str:
@@ -70,9 +71,11 @@ def inspect_again(lora: Lora) -> str:
     """Look into the file once more and keep the facts. A sentence of what is wrong with it, or nothing."""
     card = ModelCard.of(settings.FLUXSITE_MODEL)
     try:
-        facts = inspection.inspect(Path(default_storage.path(str(lora.file))), card.family, card.name)
+        facts = inspection.inspect(storage.local(str(lora.file), lora.sha256), card.family, card.name)
     except FileNotFoundError:
         reason = "Its file is missing"
+    except Damaged:
+        reason = "Its file was changed after it was uploaded"
     else:
         reason = "" if facts.admissible else facts.reason
         if facts.sha256 != lora.sha256:
@@ -89,15 +92,15 @@ def set_preview(lora: Lora, preview: ContentFile[bytes], without: ContentFile[by
     """Show the LoRA by this WebP, and beside it the same drawn without the LoRA, where there is one."""
     old = [str(lora.preview), str(lora.preview_without)]
     folder = f"previews/{lora.pk}"
-    lora.preview = default_storage.save(f"{folder}/{uuid7()}.webp", preview)
-    lora.preview_without = default_storage.save(f"{folder}/{uuid7()}.webp", without) if without else ""
+    lora.preview = storage.save(f"{folder}/{uuid7()}.webp", preview)
+    lora.preview_without = storage.save(f"{folder}/{uuid7()}.webp", without) if without else ""
     lora.save(update_fields=["preview", "preview_without"])
     _delete_files(old)
 
 
 def _delete_files(names: Iterable[str]) -> None:
     for name in filter(None, names):
-        default_storage.delete(name)
+        storage.delete(name)
 
 
 def delete(lora: Lora) -> None:
@@ -108,19 +111,19 @@ def delete(lora: Lora) -> None:
     with transaction.atomic():
         lock_bytes(sha256)
         if not Lora.objects.filter(sha256=sha256).exists():
-            default_storage.delete(name)
+            storage.delete(name)
 
 
 def delete_abandoned_uploads() -> None:
     """Give back the room of uploads whose process was killed, and delete what came of them."""
     for upload in Upload.objects.filter(created_at__lt=timezone.now() - ABANDONED_AFTER):
-        default_storage.delete(draft_name(upload))
+        draft_of(upload).unlink(missing_ok=True)
         upload.delete()
 
 
-def draft_name(upload: Upload) -> str:
-    """Where in the storage an upload lies until it is kept."""
-    return f"incoming/{upload.pk}.part"
+def draft_of(upload: Upload) -> Path:
+    """Where an upload lies until it is kept: on the web host that takes it."""
+    return storage.drafts / f"{upload.pk}.part"
 
 
 def lock_bytes(sha256: str) -> None:

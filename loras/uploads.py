@@ -8,16 +8,16 @@ import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import IO, Any, Self
 
 from django.conf import settings
-from django.core.files.storage import default_storage
 from django.db import transaction
 from rest_framework import status
 from rest_framework.exceptions import APIException
 
 from accounts.models import User
+from files import storage
 from gpu.model_card import ModelCard
 from loras import inspection, library
 from loras.inspection import Inspection
@@ -57,21 +57,20 @@ class Incoming:
         self.owner = owner
         self.limit = min(announced, settings.FLUXSITE_LORA_MAX_MB * 10**6)
         self.size = 0
-        folder = Path(default_storage.path("incoming"))
-        folder.mkdir(parents=True, exist_ok=True)
-        self._check_room(announced, folder)
+        storage.drafts.mkdir(parents=True, exist_ok=True)
+        self._check_room(announced)
         with transaction.atomic():
             storage_wanted.send(Upload, owner=owner, size=announced)
             self.reserved = Upload.objects.create(owner=owner, size=announced)
-            self.path = Path(default_storage.path(library.draft_name(self.reserved)))
+            self.path = library.draft_of(self.reserved)
             self.file: IO[bytes] = self.path.open("xb")
 
     @staticmethod
-    def _check_room(announced: int, folder: Path) -> None:
+    def _check_room(announced: int) -> None:
         # A multipart body is a little longer than its file.
         if announced > settings.FLUXSITE_LORA_MAX_MB * 10**6 + 10_000:
             raise TooLarge(_too_large(announced))
-        free, floor = shutil.disk_usage(folder).free, settings.FLUXSITE_DISK_FLOOR_MB * 10**6
+        free, floor = shutil.disk_usage(storage.drafts).free, settings.FLUXSITE_DISK_FLOOR_MB * 10**6
         if free - announced < floor:
             raise NoRoom(
                 f"The disk has {free / 1e9:.1f} GB left and {floor / 1e9:.1f} GB of it are kept free. "
@@ -114,28 +113,16 @@ class Incoming:
         os.fsync(self.file.fileno())
         with transaction.atomic():
             library.lock_bytes(facts.sha256)
+            # As a whole: what is there may be older, and damaged since.
+            storage.adopt(self.path, name := library.name_of(facts.sha256))
             lora = Lora.objects.create(
-                owner=self.owner, slug=Lora.objects.free_slug(fields["name"]), file=self._moved(facts.sha256),
+                owner=self.owner, slug=Lora.objects.free_slug(fields["name"]), file=name,
                 sha256=facts.sha256, size=facts.size, family=facts.family, facts=asdict(facts),
                 **fields,
             )  # fmt: skip
             lora_admitted.send(Lora, lora=lora)
             lora.refresh_from_db()  # where there is nothing to try it on it is ready already
         return lora
-
-    def _moved(self, sha256: str) -> str:
-        name = library.name_of(sha256)
-        place = Path(default_storage.path(name))
-        # As a whole: what is there may be older, and damaged since.
-        place.parent.mkdir(parents=True, exist_ok=True)
-        os.fchmod(self.file.fileno(), settings.FILE_UPLOAD_PERMISSIONS or 0o640)
-        self.path.replace(place)
-        descriptor = os.open(place.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        return name
 
 
 def receive(owner: User, chunks: Iterable[bytes], announced: int) -> Incoming:

@@ -4,15 +4,15 @@ from typing import Any, cast
 from urllib.parse import urlencode
 
 from django.conf import settings
-from django.core.files.storage import default_storage
 from django.core.paginator import Paginator
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.cache import patch_vary_headers
 from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 from rest_framework.exceptions import APIException
 
 from accounts.models import User
+from files import storage
 from loras import library as files
 from loras import uploads
 from loras.forms import LoraForm
@@ -116,18 +116,16 @@ def delete(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 @require_GET
-def preview(request: HttpRequest, slug: str) -> FileResponse:
+def preview(request: HttpRequest, slug: str) -> HttpResponseBase:
     """The picture that a LoRA is shown by; ``?without``: the same drawn without it."""
     lora = get_object_or_404(Lora.objects.open_to(_user(request)), slug=slug)
     name = str(lora.preview_without if "without" in request.GET else lora.preview)
     try:
-        file = default_storage.open(name) if name else None
+        # The address names the file, which never changes.
+        response = storage.respond(name, "image/webp") if name else None
     except FileNotFoundError:
-        file = None
-    if file is None:
+        response = None
+    if response is None:
         raise Http404("This LoRA has no preview.")
-    response = FileResponse(file, content_type="image/webp")
-    # The address names the file, which never changes.
-    response["Cache-Control"] = "private, max-age=31536000, immutable"
     patch_vary_headers(response, ["Cookie"])
     return response

@@ -47,7 +47,8 @@ class Server:
     Raises ImproperlyConfigured where PostgreSQL is not installed.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *addresses: str) -> None:
+        """``addresses``: of this machine, beside 127.0.0.1, that others of the same network may use."""
         found = programs()
         if found is None:
             raise ImproperlyConfigured(MISSING)
@@ -63,13 +64,16 @@ class Server:
         options = ("--username=fluxsite", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync")
         initdb = self._popen("initdb", *options)
         assert initdb.wait() == 0, self.log()
+        with (self._folder / "data" / "pg_hba.conf").open("a") as rules:
+            rules.write("host all all samenet trust\n")
+        self._addresses = ",".join(["127.0.0.1", *addresses])
         self.port = free_port()
         self.start()
 
     def start(self) -> None:
         """Start it, after ``stop`` on the same port and data again; it answers when this returns."""
         settings = [word for setting in SETTINGS for word in ("-c", setting)]
-        address = ["-h", "127.0.0.1", "-p", str(self.port), "-k", str(self._folder)]
+        address = ["-h", self._addresses, "-p", str(self.port), "-k", str(self._folder)]
         self._process = self._popen("postgres", *address, *settings)
         end = time.monotonic() + START_SECONDS
         while True:

@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any, ClassVar, Self
 
 from django.conf import settings
-from django.core.files.storage import default_storage
 from django.db import models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -15,6 +14,7 @@ from django.urls import reverse
 from uuid_utils.compat import uuid7
 
 from accounts.models import User
+from files import storage
 from generation import search
 from generation.models.job import Job
 from generation.moments import new_moment
@@ -134,4 +134,4 @@ def delete_files(sender: type[Image], instance: Image, **kwargs: Any) -> None:
     """Free the bytes, once nobody can ask for them any more."""
     for name in (instance.file.name, instance.thumbnail.name):
         if name:
-            transaction.on_commit(partial(default_storage.delete, name))
+            transaction.on_commit(partial(storage.delete, name))

@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from accounts.models import User
-from generation import media
+from files import storage
 from generation.models import Job
 from generation.words import about, duration
 from gpu.models import Worker
@@ -138,5 +138,5 @@ def workers_alive() -> int:
 
 @register.simple_tag
 def free_gigabytes() -> int | None:
-    free = media.free_bytes()
+    free = storage.free_bytes()
     return None if free is None else free // 10**9

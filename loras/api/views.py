@@ -3,10 +3,9 @@
 from dataclasses import asdict
 from typing import Any, cast
 
-from django.core.files.storage import default_storage
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import FileResponse, Http404
+from django.http import Http404, HttpResponseBase
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.exceptions import PermissionDenied
@@ -16,6 +15,7 @@ from rest_framework.response import Response
 from rest_framework.settings import api_settings
 
 from accounts.models import User
+from files import storage
 from loras import library, uploads
 from loras.api.serializers import LoraChanges, LoraFile, LoraSerializer, LoraUpload
 from loras.models import Lora
@@ -85,14 +85,15 @@ class LoraViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gen
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     @action(detail=True)
-    def download(self, request: Request, slug: str) -> FileResponse:
+    def download(self, request: Request, slug: str) -> HttpResponseBase:
         """The file; for its owner and for administrators."""
         lora = self._own()
         try:
-            file = default_storage.open(str(lora.file))
+            return storage.respond(
+                str(lora.file), "application/octet-stream", download_as=f"{lora.slug}.safetensors"
+            )
         except FileNotFoundError:
             raise Http404("The file of this LoRA is missing.") from None
-        return FileResponse(file, as_attachment=True, filename=f"{lora.slug}.safetensors")
 
     def _own(self) -> Lora:
         """The LoRA, to change it: 404 where it cannot be seen, 403 where it is somebody else's."""

@@ -13,7 +13,8 @@ from django.db.models.functions import Now
 from structlog.contextvars import bound_contextvars
 
 from accounts.models import User
-from generation import media, operations, pictures, runner
+from files.local import LocalStorage
+from generation import operations, pictures, runner
 from generation.models import Image, Job, lora_set
 from generation.queue import JobQuerySet
 from generation.runner import WorkerProcess
@@ -316,9 +317,9 @@ def test_a_worker_waits_for_disk_space(
 ) -> None:
     job = submit(alice)
     broken(process, lambda: None)
-    monkeypatch.setattr(media, "free_bytes", lambda: 499_000_000)
+    monkeypatch.setattr(LocalStorage, "free_bytes", lambda _: 499_000_000)
     assert process.run_next_job() == "Waits for disk space: 0.5 GB are free, 0.5 GB are needed."
-    monkeypatch.setattr(media, "free_bytes", lambda: 501_000_000)
+    monkeypatch.setattr(LocalStorage, "free_bytes", lambda _: 501_000_000)
     process.run_next_job()
     job.refresh_from_db()
     assert job.state == "succeeded"

@@ -15,7 +15,7 @@ from django.db import OperationalError, connection
 from django.db.migrations.recorder import MigrationRecorder
 from django.utils import timezone
 
-from fluxsite.storage import HashedStaticFiles
+from fluxsite.static_files import HashedStaticFiles
 from gpu.models import Worker
 from operations import diagnosis
 

@@ -25,12 +25,13 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
         add_slot_arguments(parser)
+        parser.add_argument("--no-workers", action="store_true", help="draw on other hosts")
         parser.add_argument(
             "--port", type=int, default=8000, help="port, or the next free one (default 8000)"
         )
 
     def handle(self, *args: Any, host: str, port: int, **options: Any) -> None:
-        taken = slots_from(options)
+        taken = [] if options["no_workers"] else slots_from(options)
         self._make_administrator()
         if ModelCard.of(settings.FLUXSITE_MODEL).demo:
             add_demo_loras()

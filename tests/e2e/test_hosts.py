@@ -1,0 +1,158 @@
+"""More than one machine: a web host and two that draw, with PostgreSQL and an S3 store between them.
+
+Each drawing host is a network namespace of its own, so that it can be cut off as a cable is pulled.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import boto3
+import psutil
+import pytest
+from moto.server import ThreadedMotoServer
+
+from tests.e2e.studio import MANAGE, PASSWORD, Api, Studio, wait_for
+from tests.postgresql import MISSING, Server, programs
+
+NETWORK = "10.77.0"
+WEB = f"{NETWORK}.1"
+LEASE_SECONDS = 6
+JOBS = 100
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+
+
+class Host:
+    """A machine that draws, on a network of its own; ``number``: the last part of its address, from 2 on."""
+
+    def __init__(self, number: int, data: Path, environment: dict[str, str]) -> None:
+        self.name = f"fluxsite-{number}"
+        self.cable, inner = f"fluxsite{number}", f"fluxsite{number}i"
+        ip("netns", "add", self.name)
+        ip("link", "add", self.cable, "type", "veth", "peer", "name", inner)
+        ip("link", "set", self.cable, "master", "fluxsite0")
+        ip("link", "set", inner, "netns", self.name)
+        ip("-n", self.name, "address", "add", f"{NETWORK}.{number}/24", "dev", inner)
+        ip("-n", self.name, "link", "set", inner, "up")
+        self.connect()
+        self.log = data.with_suffix(".log")
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                ["ip", "netns", "exec", self.name, *MANAGE, "workers", "--bf16", "cpu"],
+                env={**environment, "FLUXSITE_DATA_DIR": str(data), "FLUXSITE_HOST": self.name},
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+
+    def connect(self) -> None:
+        ip("link", "set", self.cable, "up")
+
+    def cut_off(self) -> None:
+        ip("link", "set", self.cable, "down")
+
+    def remove(self) -> None:
+        top = psutil.Process(self.process.pid)
+        for process in [*top.children(recursive=True), top]:
+            process.kill()
+        self.process.wait()
+        ip("netns", "delete", self.name)
+
+
+@contextmanager
+def network() -> Iterator[None]:
+    """A switch with this machine on it."""
+    ip("link", "add", "fluxsite0", "type", "bridge")
+    try:
+        ip("address", "add", f"{WEB}/24", "dev", "fluxsite0")
+        ip("link", "set", "fluxsite0", "up")
+        yield
+    finally:
+        ip("link", "delete", "fluxsite0")
+
+
+@contextmanager
+def store() -> Iterator[str]:
+    """An S3 server with a bucket; its address for FLUXSITE_STORAGE_URL."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    server = ThreadedMotoServer(WEB, 0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    boto3.client(
+        "s3", endpoint_url=f"http://{WEB}:{port}", region_name="us-east-1",
+        aws_access_key_id="key", aws_secret_access_key="secret",
+    ).create_bucket(Bucket="studio")  # fmt: skip
+    yield f"s3://key:secret@{WEB}:{port}/studio?region=us-east-1&tls=no"
+    server.stop()
+
+
+@pytest.fixture
+def needs() -> None:
+    """What only root on Linux can make, and PostgreSQL."""
+    missing = MISSING if programs() is None else ""
+    if os.geteuid() or not shutil.which("ip"):
+        missing = "Network namespaces need root and iproute2 (apt install iproute2)."
+    if missing:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(missing)
+
+
+@pytest.mark.usefixtures("needs")
+def test_a_host_that_is_cut_off_and_comes_back_changes_nothing(tmp_path: Path) -> None:
+    with network(), store() as storage_url:
+        server = Server(WEB)
+        shared = {
+            "FLUXSITE_DATABASE_URL": server.new_database().replace("127.0.0.1", WEB),
+            "FLUXSITE_STORAGE_URL": storage_url,
+            "FLUXSITE_SECRET_KEY": "of all hosts" * 5,
+            "FLUXSITE_LEASE_SECONDS": str(LEASE_SECONDS),
+        }
+        first = {"FLUXSITE_ADMIN_USER": "alice", "FLUXSITE_ADMIN_PASSWORD": PASSWORD}
+        studio = Studio(tmp_path / "web", "--no-workers", "--host", WEB, **shared, **first)
+        hosts: list[Host] = []
+        try:
+            hosts += [Host(number, tmp_path / f"gpu-{number}", studio.environment) for number in (2, 3)]
+            draw_while_one_is_cut_off(studio, *hosts)
+        finally:
+            for host in hosts:
+                host.remove()
+            studio.kill()
+            server.remove()
+
+
+def draw_while_one_is_cut_off(studio: Studio, cut: Host, other: Host) -> None:
+    api = Api(studio, studio.token("alice"))
+    jobs = [
+        api.submit(f"a red circle {number}", width=64, height=64, loras=[{"slug": "night"}])["id"]
+        for number in range(JOBS)
+    ]
+
+    def drawn_by(host: Host) -> int:
+        count = f"UsageEntry.objects.filter(worker__startswith='{host.name}/', images=1).count()"
+        return int(studio.shell(f"from accounts.models import UsageEntry; print({count})"))
+
+    wait_for(lambda: drawn_by(cut) > 3 and drawn_by(other) > 3)
+    before = drawn_by(cut)
+    cut.cut_off()
+    lost = "UsageEntry.objects.filter(outcome='lost').count()"
+    wait_for(lambda: int(studio.shell(f"from accounts.models import UsageEntry; print({lost})")) > 0)
+    time.sleep(1)
+    cut.connect()
+    for job in jobs:
+        assert api.finished(job)["state"] == "succeeded"
+    wait_for(lambda: "this attempt does not count" in cut.log.read_text())
+    assert drawn_by(cut) > before
+
+    for job in map(api.job, jobs):
+        (image,) = job["images"]
+        assert hashlib.sha256(api.session.get(image["file"]).content).hexdigest() == image["sha256"]
+    once = "len({entry.job for entry in ended}), len(ended)"
+    ended = "ended = UsageEntry.objects.filter(outcome='succeeded', user__username='alice')"
+    code = f"from accounts.models import UsageEntry; {ended}; print({once})"
+    assert studio.shell(code) == f"{JOBS} {JOBS}"

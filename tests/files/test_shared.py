@@ -1,0 +1,104 @@
+"""Files in a store that hosts share: a real S3 server (moto's) on this machine."""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import requests
+from django.core.exceptions import ImproperlyConfigured
+from django.core.files.base import ContentFile
+from moto.server import ThreadedMotoServer
+
+from files.address import options_of, origin_of
+from files.shared import SharedStorage
+from files.storage import Damaged
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """Its address, host and port."""
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def shared(server: str, tmp_path: Path, settings: Any) -> SharedStorage:
+    settings.VAR_DIR = tmp_path
+    options = options_of(
+        f"s3://key:secret@{server}/{tmp_path.name.replace('_', '-')}?region=us-east-1&tls=no"
+    )
+    storage = SharedStorage(**options)
+    boto3.client(
+        "s3", endpoint_url=options["endpoint_url"], region_name="us-east-1",
+        aws_access_key_id="key", aws_secret_access_key="secret",
+    ).create_bucket(Bucket=options["bucket_name"])  # fmt: skip
+    return storage
+
+
+def test_it_keeps_what_it_is_given_and_gives_it_back(shared: SharedStorage) -> None:
+    name = shared.save("images/a.png", ContentFile(b"whole"))
+    assert name == "images/a.png"
+    with shared.open(name) as file:
+        assert file.read() == b"whole"
+    assert shared.listdir("images") == ([], ["a.png"])
+    shared.delete(name)
+    assert not shared.exists(name)
+    with pytest.raises(FileNotFoundError):
+        shared.open(name)
+
+
+def test_a_draft_is_taken_in(shared: SharedStorage) -> None:
+    shared.drafts.mkdir(parents=True)
+    draft = shared.drafts / "1.part"
+    draft.write_bytes(b"lora")
+    shared.adopt(draft, "loras/ab/ab.safetensors")
+    assert shared.size("loras/ab/ab.safetensors") == 4
+    assert not draft.exists()
+
+
+def test_a_host_fetches_a_file_once_and_looks_at_its_hash(shared: SharedStorage) -> None:
+    sha256 = hashlib.sha256(b"lora").hexdigest()
+    name = shared.save(f"loras/{sha256}.safetensors", ContentFile(b"lora"))
+    path = shared.local(name, sha256)
+    assert path.read_bytes() == b"lora"
+    shared.delete(name)
+    assert shared.local(name, sha256) == path
+    other = shared.save("loras/other.safetensors", ContentFile(b"changed"))
+    with pytest.raises(Damaged):
+        shared.local(other, hashlib.sha256(b"other").hexdigest())
+    with pytest.raises(FileNotFoundError):
+        shared.local("loras/none.safetensors", "0" * 64)
+
+
+def test_browsers_get_a_link_to_the_store_that_expires(shared: SharedStorage) -> None:
+    name = shared.save("images/a.png", ContentFile(b"whole"))
+    response = shared.respond(name, "image/png", download_as="star.png")
+    assert response.status_code == 302
+    assert "X-Amz-Expires=300" in response["Location"]
+    assert "max-age=31536000" not in response["Cache-Control"]
+    answer = requests.get(response["Location"], timeout=10)
+    assert answer.content == b"whole"
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="star.png"'
+
+
+@pytest.mark.parametrize("url", ["https://host/bucket", "s3://key:secret@host", "s3://host/a/b"])
+def test_an_address_that_says_too_little_is_refused_with_an_example(url: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match="must look like s3://"):
+        options_of(url)
+
+
+def test_key_and_secret_may_hold_any_character_or_be_left_out() -> None:
+    options = options_of("s3://k%2Fey:se%40cret@store.example:9000/studio?region=eu-central-1")
+    assert (options["access_key"], options["secret_key"]) == ("k/ey", "se@cret")
+    assert origin_of(options) == "https://store.example:9000"
+    amazons = options_of("s3:///studio?region=eu-central-1")
+    assert amazons["access_key"] is amazons["endpoint_url"] is None
+    assert origin_of(amazons) == "https://studio.s3.eu-central-1.amazonaws.com"
