@@ -18,9 +18,9 @@ class Limits:
     megabytes: int | None = None
 
     def __str__(self) -> str:
-        parts = [f"{self.days} days" if self.days is not None else ""]
-        parts += [f"{self.megabytes:,} MB" if self.megabytes is not None else ""]
-        return " or ".join(filter(None, parts)) if self.on else "off"
+        parts = [f"{self.days} day{'' if self.days == 1 else 's'}"] if self.days is not None else []
+        parts += [f"{self.megabytes:,} MB"] if self.megabytes is not None else []
+        return " or ".join(parts) if self.on else "off"
 
 
 DEFAULTS: dict[Kind, Limits] = {

@@ -257,7 +257,7 @@ def test_a_dry_run_says_the_same_and_deletes_nothing(alice: User, media: Path) -
     assert not Cleanup.objects.exists()
     call_command("cleanup", stdout=wet)
     assert dry.getvalue().replace("Would delete", "Deleted") == wet.getvalue()
-    assert re.search(r"1 +2\.0\xa0KB  files that no row names \(1 days\)", wet.getvalue())
+    assert re.search(r"1 +2\.0\xa0KB  files that no row names \(1 day\)", wet.getvalue())
     assert "jobs that are over and have no pictures (off)" in wet.getvalue()
     assert wet.getvalue().splitlines()[-1].startswith("Deleted 2, ")
 
