@@ -66,6 +66,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1_000_000
 
 INSTALLED_APPS = [
     "fluxsite",
+    "operations",
     "generation",
     "loras",
     "accounts",
@@ -85,6 +86,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "operations.requests.request_ids",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -271,16 +273,26 @@ Q_CLUSTER: dict[str, Any] = {
     },
 }
 
+# Logs -----------------------------------------------------------------------------------------------
+# FLUXSITE_LOG_FORMAT: of what goes to the terminal or the journal: json, text, or auto, which is text on a
+# terminal. The file, var/log/fluxsite.log, is JSON; past FLUXSITE_LOG_MB housekeeping begins a new one.
+FLUXSITE_LOG_FORMAT = env.str("FLUXSITE_LOG_FORMAT", default="auto")
+FLUXSITE_LOG_MB = env.int("FLUXSITE_LOG_MB", default=20)
+# Whether prompts may stand in the log. Tokens never do.
+FLUXSITE_LOG_PROMPTS = env.bool("FLUXSITE_LOG_PROMPTS", default=False)
+_formatter = {"()": "operations.logs.formatter", "prompts": FLUXSITE_LOG_PROMPTS}
 LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
+    "formatters": {"console": {**_formatter, "form": FLUXSITE_LOG_FORMAT}, "json": _formatter},
     "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": "line"},
+        "console": {"class": "logging.StreamHandler", "formatter": "console"},
+        # Opened anew when housekeeping has renamed it. A lock between the processes, as in other rotating
+        # handlers, would let one that is frozen stop them all.
         "file": {
             "class": "logging.handlers.WatchedFileHandler",
             "filename": LOG_DIR / "fluxsite.log",
-            "formatter": "line",
+            "formatter": "json",
             "delay": True,
         },
     },
@@ -288,5 +300,6 @@ LOGGING: dict[str, Any] = {
     "loggers": {
         "django-q": {"level": "WARNING"},
         "django.request": {"level": "ERROR"},
+        "gunicorn.error": {"handlers": [], "propagate": True},
     },
 }

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from contextvars import copy_context
 from datetime import timedelta
 from multiprocessing.util import Finalize
 from typing import IO, Any, TypeVar
@@ -19,6 +20,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection
 from django.db.models.functions import Now
+from structlog.contextvars import bound_contextvars
 
 from accounts.models import UsageEntry
 from files import storage
@@ -166,7 +168,10 @@ class WorkerProcess:
 
     def _run(self, job: Job) -> str:
         self.held.add((job.pk, job.attempt))
-        outcome = Attempt(job, self).run()
+        # In every line of the log from here on; the prompt only to be taken out of them.
+        with bound_contextvars(job=str(job.pk), user=job.owner_id, prompt=job.prompt):
+            log.info("Attempt %d begins", job.attempt)
+            outcome = Attempt(job, self).run()
         self.warm.append(job.lora_set)
         return f"{job.pk} attempt {job.attempt}: {outcome}"
 
@@ -176,7 +181,7 @@ class WorkerProcess:
 
     def save(self, work: Callable[[], None]) -> None:
         """Do it beside the drawing, one after the other."""
-        self.saving = self.saver.submit(work)
+        self.saving = self.saver.submit(copy_context().run, work)  # its lines of the log name the job, too
 
     def save_when_it_goes_on(self, work: Callable[[], None]) -> None:
         """The same for a job's last pictures: the device waits for the next job, and they do not."""
@@ -445,7 +450,9 @@ class Attempt:
     def _finish(self, state: Job.State, **facts: Any) -> None:
         facts |= {"notice": self.notice, "step": self.step, **self.seconds}
         facts["gpu_seconds"] = self.seconds["draw_seconds"]
-        if not insist(lambda: Job.objects.finish(self.job, state, **facts)):
+        if insist(lambda: Job.objects.finish(self.job, state, **facts)):
+            log.info("Job %s: %s", self.job.pk, state)
+        else:
             log.warning("Job %s was taken away; this attempt does not count", self.job.pk)
 
     @contextmanager

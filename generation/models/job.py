@@ -1,5 +1,6 @@
 """Jobs. Their table is the queue: see ``generation.queue`` for how a worker takes one."""
 
+import logging
 import secrets
 from collections.abc import Iterable
 from typing import Any, ClassVar
@@ -17,6 +18,8 @@ from generation import limits, wake_up
 from generation.queue import JobQuerySet
 from gpu.models import Worker
 from loras.models import Admission, Lora
+
+log = logging.getLogger(__name__)
 
 
 def _side(field: str) -> models.Q:
@@ -198,6 +201,7 @@ class Job(models.Model):
                 for order, (lora, weight) in enumerate(loras)
             )
             wake_up.send()
+        log.info("Job %s submitted", job.pk, extra={"job": str(job.pk)})
         return job
 
     def cancel(self) -> bool:

@@ -1,6 +1,6 @@
 """The worker's loop, with the real demo model, and with an engine that breaks on purpose."""
 
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -10,6 +10,7 @@ import PIL.Image
 import pytest
 from django.db import OperationalError, connection
 from django.db.models.functions import Now
+from structlog.contextvars import bound_contextvars
 
 from accounts.models import User
 from files.local import LocalStorage
@@ -23,6 +24,7 @@ from gpu.models import Mode, Worker
 from loras import library
 from loras.models import Lora
 from tests.conftest import asked, submit
+from tests.operations.kept import Kept
 
 
 class FaultyEngine:
@@ -466,3 +468,23 @@ def test_a_file_that_changed_or_went_fails_the_job_by_the_name_of_its_lora(
     path.unlink()
     assert drawn_with(lora, alice, process).error.startswith(f"{lora.name} is no longer in the library")
     assert Lora.objects.get(pk=lora.pk).uses == 2
+
+
+def test_the_log_names_the_job_and_its_owner_and_not_the_prompt(alice: User, process: WorkerProcess) -> None:
+    job = submit(alice, seed=1)
+    with Kept() as kept:
+        broken(process, fail(InvalidOutput(f"I cannot draw “{job.prompt}”."))).run_next_job()
+    lines = [line for line in kept.lines if line["logger"] == "generation.runner"]
+    assert [line["event"] for line in lines] == [
+        "Attempt 1 begins", f"Job {job.pk} failed: I cannot draw “[hidden]”.", f"Job {job.pk}: failed"
+    ]  # fmt: skip
+    assert all((line["job"], line["user"]) == (str(job.pk), alice.pk) for line in lines)
+
+
+def test_what_is_said_beside_the_drawing_names_the_job(process: WorkerProcess) -> None:
+    process.saver = ThreadPoolExecutor(1)
+    with Kept() as kept:
+        with bound_contextvars(job="42"):
+            process.save(lambda: runner.log.warning("stored"))
+        process.settle()
+    assert kept.lines[-1]["job"] == "42"

@@ -1,0 +1,1 @@
+"""What whoever runs the studio needs: logs, checks, figures, cleaning up, services."""

@@ -1,0 +1,59 @@
+"""The policy of the cleanup as administrators changed it, and what each cleanup did."""
+
+from typing import ClassVar
+
+from django.db import models
+from django.db.models.functions import Now
+
+
+class Kind(models.TextChoices):
+    """What can be cleaned away."""
+
+    TRASH = "trash", "pictures in the trash"
+    PICTURES = "pictures", "pictures that are no favourites"
+    UPLOADS = "uploads", "uploads that never ended"
+    TEMPORARY = "temporary", "temporary files"
+    ORPHANS = "orphans", "files that no row names"
+    JOBS = "jobs", "jobs that are over and have no pictures"
+    LOGS = "logs", "older log files"
+    TOKENS = "tokens", "expired API tokens"
+    SESSIONS = "sessions", "expired sessions"
+    SHARES = "shares", "expired or revoked shares"
+    INVITATIONS = "invitations", "expired or used invitations"
+
+
+class Rule(models.Model):
+    """Stands in for what ``FLUXSITE_CLEANUP`` says of a kind."""
+
+    kind = models.CharField(primary_key=True, max_length=20, choices=Kind)
+    on = models.BooleanField(default=True, help_text="whether any of it is deleted")
+    days = models.PositiveIntegerField(
+        null=True, blank=True, help_text="what is older is deleted; empty: age alone deletes nothing"
+    )
+    megabytes = models.PositiveIntegerField(
+        null=True, blank=True,
+        help_text="while it takes more, in MB of a million bytes, the oldest is deleted; empty: no limit",
+    )  # fmt: skip
+
+    class Meta:
+        verbose_name = "cleanup rule"
+
+    def __str__(self) -> str:
+        return Kind(self.kind).label
+
+
+class Cleanup(models.Model):
+    """A run of ``manage.py cleanup``. Without an end it is under way, or was killed."""
+
+    started_at = models.DateTimeField(db_default=Now())
+    finished_at = models.DateTimeField(null=True, blank=True)
+    deleted = models.PositiveIntegerField(default=0, help_text="files and rows")
+    bytes = models.PositiveBigIntegerField(default=0)
+    by_kind = models.JSONField(default=dict, help_text="[how many, bytes] of each kind")
+    error = models.TextField(blank=True, help_text="what could not be deleted, and why")
+
+    class Meta:
+        ordering: ClassVar = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.started_at:%Y-%m-%d %H:%M}: {self.deleted} deleted"
