@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,7 +91,8 @@ class Busy:
         start = time.perf_counter()
         Image.objects.create(
             job=job, owner_id=job.owner_id, index=0, seed=1, width=64, height=64, model="none",
-            backend="none", file="none", thumbnail="none", sha256="0" * 64, size=1, words=job.prompt, facts="u1 bf16",
+            backend="none", file="none", thumbnail="none", sha256="0" * 64, size=1,
+            words=job.prompt, facts=f"u{job.owner_id} bf16",
         )  # fmt: skip
         Job.objects.finish(job, "succeeded", gpu_seconds=DRAWING_SECONDS)
         self.ends.append(time.perf_counter() - start)
@@ -131,14 +132,16 @@ def _enter() -> None:
 
 @contextmanager
 def _servers_time() -> Iterator[Any]:
-    """CPU seconds of all processes of PostgreSQL, those that end meanwhile too."""
+    """CPU seconds of the server's processes, those that end meanwhile too."""
+    port = os.environ["FLUXSITE_DATABASE_URL"].rpartition(":")[2].partition("/")[0]
+    postmaster = next(each for each in psutil.process_iter() if _listens(each, port))
     spent: dict[int, float] = {}
     before: dict[int, float] = {}
     done = threading.Event()
 
     def look(into: dict[int, float]) -> None:
-        for process in psutil.process_iter(["name"]):
-            if process.info["name"] == "postgres":
+        for process in [postmaster, *postmaster.children()]:
+            with suppress(psutil.NoSuchProcess):
                 times = process.cpu_times()
                 into[process.pid] = times.user + times.system
 
@@ -152,6 +155,13 @@ def _servers_time() -> Iterator[Any]:
     yield lambda: sum(seconds - before.get(pid, 0.0) for pid, seconds in spent.items())
     done.set()
     watcher.join()
+
+
+def _listens(process: psutil.Process, port: str) -> bool:
+    try:
+        return process.name() == "postgres" and port in process.cmdline()
+    except psutil.Error:
+        return False
 
 
 def _fill(count: int) -> None:
@@ -201,10 +211,10 @@ def conclusion(runs: Sequence[Run]) -> str:
     return (
         f"Here, {cores} cores for workers and server together: at most {best.rate:.0f} jobs a second, with "
         f"{best.workers} workers; up to {max(keeps_up, default=0)} workers keep up.\n"
-        f"The server alone: {best.servers * 1000:.1f} ms of CPU a job, so about {each:.0f} jobs a second for each "
-        f"core of its own, that is {each * DRAWING_SECONDS:.0f} workers at {DRAWING_SECONDS:g} s a picture.\n"
-        "Next: a host of its own for PostgreSQL; then synchronous_commit=off for steps and heartbeats, which may "
-        "be lost; then a queue for each site."
+        f"The server alone: {best.servers * 1000:.1f} ms of CPU a job, so about {each:.0f} jobs a second for "
+        f"each core of its own: {each * DRAWING_SECONDS:.0f} workers at {DRAWING_SECONDS:g} s a picture.\n"
+        "Next: a host of its own for PostgreSQL; then synchronous_commit=off for steps and heartbeats, which "
+        "may be lost; then a queue for each site."
     )
 
 
