@@ -98,9 +98,9 @@ class Busy:
         self.ends.append(time.perf_counter() - start)
 
 
-def work(numbers: Sequence[int], until: float) -> tuple[list[float], list[float], float]:
+def work(numbers: Sequence[int], seconds: float) -> tuple[list[float], list[float], float]:
     """Those workers as threads of this process; the times of claims and ends, and CPU seconds."""
-    before = time.process_time()
+    until, before = time.monotonic() + seconds, time.process_time()
     with ThreadPoolExecutor(len(numbers)) as threads:
         done = list(threads.map(lambda number: Busy(number, until).run(), numbers))
     claims = [each for claims, _ in done for each in claims]
@@ -114,14 +114,11 @@ def measure(workers: int, seconds: float) -> Run:
     _fill(int(workers / DRAWING_SECONDS * seconds * 1.2) + 10)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(len(shares), context, _enter) as processes, _servers_time() as servers:
-        start = time.monotonic()
-        # The clock is the host's: the same in all processes.
-        done = list(processes.map(work, shares, [start + seconds] * len(shares)))
-        took = time.monotonic() - start
+        done = list(processes.map(work, shares, [seconds] * len(shares)))
     claims = [each for claims, _, _ in done for each in claims]
     ends = [each for _, ends, _ in done for each in ends]
     ours = sum(cpu for _, _, cpu in done)
-    return Run(workers, len(ends), took, claims, ends, ours / len(ends), servers() / len(ends))
+    return Run(workers, len(ends), seconds, claims, ends, ours / len(ends), servers() / len(ends))
 
 
 def _enter() -> None:
