@@ -44,7 +44,8 @@ if _public.hostname and _public.hostname not in ALLOWED_HOSTS:
 CSRF_TRUSTED_ORIGINS = [FLUXSITE_URL] if _https else []
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _https else None
 SECURE_SSL_REDIRECT = _https
-SECURE_REDIRECT_EXEMPT = [r"^healthz$"]
+# What watches comes from inside, without TLS.
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^metrics$"]
 SECURE_HSTS_SECONDS = 31_536_000 if _https else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _https
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
@@ -272,6 +273,12 @@ Q_CLUSTER: dict[str, Any] = {
         for engine in ENGINES
     },
 }
+
+# Watching -------------------------------------------------------------------------------------------
+# Who sends it as a bearer token may read /metrics and the details of /readyz; staff may anyway.
+FLUXSITE_METRICS_TOKEN = env.str("FLUXSITE_METRICS_TOKEN", default="")
+# When a job has waited so long for an engine that takes jobs, /readyz says so.
+FLUXSITE_QUEUE_AGE_MINUTES = env.int("FLUXSITE_QUEUE_AGE_MINUTES", default=30)
 
 # Logs -----------------------------------------------------------------------------------------------
 # FLUXSITE_LOG_FORMAT: of what goes to the terminal or the journal: json, text, or auto, which is text on a

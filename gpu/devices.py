@@ -6,9 +6,10 @@ The slices of a GPU in MIG mode are not handled: such a GPU is listed as if it w
 import logging
 import platform
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -17,6 +18,7 @@ import pynvml
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 _AMD = "0x1002"
 _DRM = Path("/sys/class/drm")
 _CPUINFO = Path("/proc/cpuinfo")
@@ -48,6 +50,16 @@ class Device:
         return {"CUDA_VISIBLE_DEVICES": self.id if self.vendor == "nvidia" else ""}
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How busy a GPU is, 0 to 1, and how warm; None where NVML does not know."""
+
+    id: str
+    name: str
+    utilisation: float | None
+    celsius: int | None
+
+
 def all_devices() -> list[Device]:
     """Every GPU, then the CPU. Memory is what was free a moment ago."""
     return [*nvidia(), *amd(), cpu()]
@@ -63,6 +75,15 @@ def find(device_id: str) -> Device:
 
 def nvidia() -> list[Device]:
     """NVIDIA's GPUs; none where its driver is not there."""
+    return _each_nvidia(_nvidia)
+
+
+def readings() -> list[Reading]:
+    """How NVIDIA's GPUs are just now; the others' are not read."""
+    return _each_nvidia(_reading)
+
+
+def _each_nvidia(read: Callable[[int], T | None]) -> list[T]:
     try:
         pynvml.nvmlInit()
     except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded):
@@ -71,14 +92,35 @@ def nvidia() -> list[Device]:
         log.warning("NVIDIA's GPUs cannot be listed: %s", error)
         return []
     try:
-        found = [_nvidia(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        found = [read(index) for index in range(pynvml.nvmlDeviceGetCount())]
     finally:
         pynvml.nvmlShutdown()
-    return [device for device in found if device]
+    return [one for one in found if one]
+
+
+def _reading(index: int) -> Reading | None:
+    try:
+        gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
+        return Reading(
+            id=pynvml.nvmlDeviceGetUUID(gpu),
+            name=pynvml.nvmlDeviceGetName(gpu),
+            utilisation=_if_known(lambda: pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100),
+            celsius=_if_known(lambda: pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU)),
+        )
+    except pynvml.NVMLError as error:
+        log.warning("NVIDIA's GPU %d cannot be read: %s", index, error)
+        return None
+
+
+def _if_known(ask: Callable[[], T]) -> T | None:
+    try:
+        return ask()
+    except pynvml.NVMLError_NotSupported:
+        return None
 
 
 def _nvidia(index: int) -> Device | None:
-    """The GPU with this number. All of NVML that is asked; written against nvidia-ml-py 13.615.71."""
+    """The GPU with this number. Written, like ``_reading``, against nvidia-ml-py 13.615.71."""
     try:
         gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
         total, free = _nvidia_memory(gpu)

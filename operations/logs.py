@@ -24,14 +24,10 @@ EXTRA = {"job", "worker", "user", "status_code", "method", "path", "seconds", "o
 FIRST = ("time", "level", "logger", "event")
 # A shorter prompt may be part of any word.
 SHORTEST_PROMPT = 4
-# What stands behind these in an address or a header opens something.
-_BEFORE_TOKENS = (
-    "bearer ", "token ", "/setup/", "/invitation/", "/invitations/", "/s/", "/share/", "/shared/",
-    "?signature=", "&signature=", "?token=", "&token=",
-)  # fmt: skip
+# API tokens; what stands behind these words; and whatever Django signed: links to set up, to join, to see.
 _TOKENS = re.compile(
-    r"\bfx_\w{6,}|(?:" + "|".join(f"(?<={re.escape(word)})" for word in _BEFORE_TOKENS) + r")[^/\s\"'&]{8,}",
-    re.IGNORECASE,
+    r"\bfx_\w{6,}|(?i:(?<=bearer )|(?<=signature=)|(?<=token=))[^/\s\"'&]{8,}"
+    r"|[\w.\-=]+:(?:[\w\-]{6}:)?[\w\-]{43}(?![\w\-])"
 )
 # PostgreSQL quotes the whole row that a constraint refuses, the prompt too.
 _ROWS = re.compile(

@@ -1,4 +1,4 @@
-"""The request's id: in its answer, in the log, and wherever an answer wants to name it."""
+"""Each request has an id, a place in the figures, and perhaps a line in the log."""
 
 import logging
 import re
@@ -8,6 +8,8 @@ from uuid import uuid4
 
 from django.http import HttpRequest, HttpResponse
 from structlog.contextvars import bound_contextvars
+
+from operations import metrics
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +29,9 @@ def request_ids(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable
         begun = time.monotonic()
         with bound_contextvars(request=request):
             response = get_response(request)
-            _tell(request, response, time.monotonic() - begun)
+            seconds = time.monotonic() - begun
+            metrics.count_request(request, response, seconds)
+            _tell(request, response, seconds)
         response["X-Request-ID"] = request.META["HTTP_X_REQUEST_ID"]
         return response
 

@@ -22,7 +22,7 @@ LONG = ("tests/e2e/", "tests/gpu/engines/", "tests/gpu/", "tests/demo/")
 
 ON_POSTGRESQL = os.environ.get("FLUXSITE_TEST_DATABASE", "sqlite") != "sqlite"
 # Of no use there, and collecting them would load torch.
-collect_ignore = ["demo", "e2e", "gpu/engines", "gpu/test_doctor.py"] if ON_POSTGRESQL else []
+collect_ignore = ["demo", "e2e", "gpu/engines", "gpu/test_model_trial.py"] if ON_POSTGRESQL else []
 
 
 def _fixtures(item: pytest.Item) -> list[str]:

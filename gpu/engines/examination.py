@@ -1,4 +1,4 @@
-"""An engine tried on this machine, step by step: what ``manage.py doctor`` runs, one process for each engine.
+"""An engine tried on this machine, step by step: one process for each engine (``manage.py doctor --model``).
 
 ``python -m gpu.engines.examination`` reads a Request as JSON from stdin, and prints a Finding as JSON for
 each step, so that a process that dies has told how far it came.

@@ -16,7 +16,7 @@ from tests.generation.drawn import finished
 from tests.loras.test_uploads import add
 
 # What people reach without an account.
-OPEN = {"healthz", "login/", "logout/", "setup/<str:token>/"}
+OPEN = {"healthz", "readyz", "metrics", "login/", "logout/", "setup/<str:token>/"}
 # Everybody sees workers and engines; who is no administrator is told that only they may change them.
 ADMINISTRATORS = {"workers/<uuid:pk>/mode/", "workers/engines/<str:engine>/mode/"}
 

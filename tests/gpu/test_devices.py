@@ -55,6 +55,16 @@ class Nvml:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
         return pynvml.c_nvmlMemory_t(gpu.total, gpu.free, gpu.total - gpu.free)
 
+    def nvmlDeviceGetUtilizationRates(self, handle: Any) -> Any:  # noqa: N802
+        self._gpu(handle)
+        return pynvml.c_nvmlUtilization_t(73, 20)
+
+    def nvmlDeviceGetTemperature(self, handle: Any, sensor: Any) -> int:  # noqa: N802
+        assert sensor == pynvml.NVML_TEMPERATURE_GPU
+        if not self._gpu(handle).total:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+        return 61
+
     def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
         return "580.95.05"
 
@@ -96,6 +106,19 @@ def test_a_gpu_is_read_from_nvml(machine: Machine) -> None:
     assert devices.nvidia() == [RTX_4090]
     assert RTX_4090.sm == 89
     assert nvml.started == 0
+
+
+def test_a_gpu_says_how_busy_and_how_warm_it_is(machine: Machine) -> None:
+    machine(RTX_4090, Device("GPU-spark", "NVIDIA GB10", "nvidia", 0, 0, (12, 1)))
+    busy, silent = devices.readings()
+    assert busy == devices.Reading(UUID, RTX_4090.name, 0.73, 61)
+    assert (silent.id, silent.utilisation, silent.celsius) == ("GPU-spark", 0.73, None)
+
+
+def test_a_lost_gpu_has_no_reading(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
+    machine(pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST), RTX_4090)
+    assert [reading.id for reading in devices.readings()] == [UUID]
+    assert "GPU 0 cannot be read" in caplog.text
 
 
 @pytest.mark.parametrize("code", [pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED])

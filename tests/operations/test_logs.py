@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.core.signing import Signer, TimestampSigner
 from django.db import IntegrityError, connection, transaction
 from django.http import HttpRequest
 from django.test import Client
@@ -63,12 +64,18 @@ def test_text_is_for_people_and_moves_no_cursor() -> None:
     assert text.endswith("INFO     Hello \\x1b[31m\\x07there  [tests.operations job=42]")
 
 
+@pytest.mark.parametrize("signer", [Signer(), TimestampSigner()])
+def test_what_we_signed_is_hidden(signer: Signer) -> None:
+    """Links to set up, to join, to see a shared picture."""
+    line = json.loads(said("Not found: /shared/%s/?page=2", signer.sign("0a" * 16)))
+    assert line["event"] == "Not found: /shared/[hidden]/?page=2"
+
+
 @pytest.mark.parametrize(
     ("text", "left"),
     [
         ("fx_" + "0a" * 32, "[hidden]"),
         ("Authorization: Bearer abc-DEF_123.xyz", "Authorization: Bearer [hidden]"),
-        ("Not found: /setup/eyJh.bGci:1xY:z-_/", "Not found: /setup/[hidden]/"),
         ("GET /images/?signature=abcdefgh12&page=2", "GET /images/?signature=[hidden]&page=2"),
         ("A token is missing: /jobs/0197e2/", "A token is missing: /jobs/0197e2/"),
     ],

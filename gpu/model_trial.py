@@ -1,4 +1,4 @@
-"""``manage.py doctor``: try each engine on this machine, and say what works, how fast, and what does not."""
+"""``manage.py doctor --model``: try each engine here, and say what works, how fast, and what does not."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from gpu.engines import ENGINES
 from gpu.model_card import ModelCard
 
 
-class Command(BaseCommand):
+class ModelTrial(BaseCommand):
     help = (
         "Load the model, draw with and without a LoRA on each engine, and report times, memory and what "
         "failed. The first thing to run on a machine with a new GPU or driver."

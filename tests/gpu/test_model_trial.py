@@ -1,4 +1,4 @@
-"""``manage.py doctor`` on the demo model: both engines for real, and what it says when something is wrong."""
+"""``manage.py doctor --model`` on the demo model: both engines for real, and what it says of faults."""
 
 import io
 import json
@@ -17,7 +17,7 @@ from tests.gpu.engines.conftest import CONFIG, LORAS
 
 def doctor(*arguments: str) -> str:
     said = io.StringIO()
-    call_command("doctor", "--side", "64", "--device", "cpu", *arguments, stdout=said)
+    call_command("doctor", "--model", "--side", "64", "--device", "cpu", *arguments, stdout=said)
     return said.getvalue()
 
 
@@ -39,7 +39,7 @@ def test_a_lora_that_cannot_work_is_said_with_its_reason(tmp_path: Path) -> None
     said = io.StringIO()
     with pytest.raises(CommandError, match="bf16 did not work"):
         call_command(
-            "doctor", "--engine", "bf16", "--device", "cpu", "--side", "64",
+            "doctor", "--model", "--engine", "bf16", "--device", "cpu", "--side", "64",
             "--lora", str(tmp_path / "foreign.safetensors"), stdout=said,
         )  # fmt: skip
     assert "Failed: the LoRA cannot be used" in said.getvalue()
@@ -47,7 +47,7 @@ def test_a_lora_that_cannot_work_is_said_with_its_reason(tmp_path: Path) -> None
 
 def test_a_device_that_is_not_there_is_named() -> None:
     with pytest.raises(CommandError, match="cpu"):
-        call_command("doctor", "--device", "GPU-none", stdout=io.StringIO())
+        call_command("doctor", "--model", "--device", "GPU-none", stdout=io.StringIO())
 
 
 def test_a_step_that_breaks_is_reported_with_its_trace_and_ends_the_rest(

@@ -1,0 +1,134 @@
+"""What ``manage.py doctor`` looks at besides ``operations.health``: how this machine is set up."""
+
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.contrib.staticfiles.finders import get_finders
+from django.contrib.staticfiles.storage import staticfiles_storage
+from django.core import checks
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+from django.utils import timezone
+
+from gpu.models import Worker
+from operations import health
+from operations.health import Finding
+
+# Leases and sessions are in minutes; more than this and times in lists contradict each other.
+CLOCKS_APART_SECONDS = 2.0
+
+
+def findings() -> Iterator[Finding]:
+    """All that can be looked at, the database's first."""
+    found = list(health.findings())
+    yield from found
+    yield from map(health.answer, (migrations, clock) if found[0].ok else ())
+    yield files()
+    yield static_files()
+    yield variables()
+    yield from system_checks()
+
+
+def migrations() -> Finding:
+    executor = MigrationExecutor(connection)
+    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    first = f"{plan[0][0].app_label}.{plan[0][0].name}" if plan else ""
+    return Finding(
+        "migrations", not plan, f"{len(plan)} are missing, first {first}." if plan else "All are applied.",
+        "Stop the studio and run manage.py migrate; ./run does it at each start.",
+    )  # fmt: skip
+
+
+def clock() -> Finding:
+    """This machine's and the database's agree, and no time is still to come."""
+    now = timezone.now()
+    apart = 0.0
+    if connection.vendor == "postgresql":  # SQLite has this machine's
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT clock_timestamp()")
+            apart = (cursor.fetchone()[0] - now).total_seconds()
+    latest = Worker.objects.order_by("-heartbeat").values_list("heartbeat", flat=True).first()
+    ahead = (latest - now).total_seconds() if latest else 0.0
+    wrong = max(abs(apart), ahead)
+    return Finding(
+        "clock", wrong < CLOCKS_APART_SECONDS,
+        f"{wrong:.1f} s apart from the database's, or it was set back." if wrong >= CLOCKS_APART_SECONDS
+        else "It agrees with the database's.",
+        "Let NTP set it: timedatectl set-ntp true. On each host.",
+    )  # fmt: skip
+
+
+def files() -> Finding:
+    """What must be written is, and the secret key is nobody else's to read."""
+    database = settings.DATABASES["default"]["NAME"] if connection.vendor == "sqlite" else ""
+    ours = [settings.VAR_DIR, settings.LOG_DIR, settings.MEDIA_ROOT, settings.LOG_DIR / "fluxsite.log"]
+    ours += [Path(f"{database}{end}") for end in ("", "-wal", "-shm") if database]
+    key = settings.VAR_DIR / "secret_key"
+    said = [f"{path} cannot be written" for path in ours if path.exists() and not os.access(path, os.W_OK)]
+    if key.exists() and key.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        said.append(f"{key} can be read by others")
+    return Finding(
+        "files", not said, f"{'; '.join(said)}." if said else f"All in {settings.DATA_DIR} is ours to write.",
+        f"Run everything as one user: chown -R that user {settings.DATA_DIR}. For the key: chmod 600 {key}.",
+    )  # fmt: skip
+
+
+def static_files() -> Finding:
+    """Every style, script and icon was collected, as it is now."""
+    remedy = "Run manage.py collectstatic; ./run does it at each start."
+    name = getattr(staticfiles_storage, "manifest_name", "")
+    if not name:
+        return Finding("static files", True, "Served as they are.")
+    manifest = settings.STATIC_ROOT / name
+    if not manifest.exists():
+        return Finding("static files", False, "They were never collected: pages have no style.", remedy)
+    collected, made = json.loads(manifest.read_text())["paths"], manifest.stat().st_mtime
+    stale = [name for name, path in _sources() if name not in collected or path.stat().st_mtime > made]
+    said = (
+        f"{len(stale)} were not collected, such as {stale[0]}." if stale else f"{len(collected)} are there."
+    )
+    return Finding("static files", not stale, said, remedy)
+
+
+def _sources() -> Iterator[tuple[str, Path]]:
+    for finder in get_finders():
+        for name, storage in finder.list(None):
+            yield name, Path(storage.path(name))
+
+
+def variables() -> Finding:
+    """Every ``FLUXSITE_`` variable is one that the settings read."""
+    known = _known_variables()
+    given = [name for name in os.environ if name.startswith("FLUXSITE_") and name not in known]
+    said = [f"{name} is none of ours{_nearest(name, known)}" for name in sorted(given)]
+    return Finding(
+        "settings", not said, f"{'; '.join(said)}" if said else "Every FLUXSITE_ variable is known.",
+        "Correct its name, or leave it out: README.md and fluxsite/settings.py have them all.",
+    )  # fmt: skip
+
+
+def _known_variables() -> set[str]:
+    source = Path(settings.BASE_DIR, "fluxsite", "settings.py").read_text()
+    return set(re.findall(r'env\.\w+\(\s*"(FLUXSITE_\w+)"', source))
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else "."
+
+
+def system_checks() -> Iterator[Finding]:
+    """Django's and ours; behind TLS also those for a studio that others reach."""
+    found: list[Any] = checks.run_checks(include_deployment_checks=settings.SECURE_SSL_REDIRECT)
+    for message in found:
+        if not message.is_silenced():
+            yield Finding(message.id or "check", False, message.msg, message.hint or "")
+    if not found:
+        yield Finding("system checks", True, "None has anything to say.")
