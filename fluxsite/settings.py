@@ -285,6 +285,11 @@ FLUXSITE_METRICS_TOKEN = env.str("FLUXSITE_METRICS_TOKEN", default="")
 # When a job has waited so long for an engine that takes jobs, /readyz says so.
 FLUXSITE_QUEUE_AGE_MINUTES = env.int("FLUXSITE_QUEUE_AGE_MINUTES", default=30)
 
+# Cleaning up ----------------------------------------------------------------------------------------
+# What is deleted when, beside the defaults in operations/policy.py: trash=30d,logs=14d/200MB,pictures=off.
+# Rules in the admin come before it.
+FLUXSITE_CLEANUP = env.str("FLUXSITE_CLEANUP", default="")
+
 # Logs -----------------------------------------------------------------------------------------------
 # FLUXSITE_LOG_FORMAT: of what goes to the terminal or the journal: json, text, or auto, which is text on a
 # terminal. The file, var/log/fluxsite.log, is JSON; past FLUXSITE_LOG_MB housekeeping begins a new one.

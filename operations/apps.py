@@ -8,6 +8,8 @@ class OperationsConfig(AppConfig):
     name = "operations"
 
     def ready(self) -> None:
+        from operations import checks  # noqa: F401 (registers the system check)
+
         post_migrate.connect(_schedule, sender=self)
 
 

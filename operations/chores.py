@@ -1,12 +1,17 @@
 """What the housekeeping cluster does for whoever runs the studio."""
 
+import os
+import subprocess
+import sys
+
 from django.conf import settings
 from django_q.models import Schedule
 
+from gpu.process import die_with_parent
 from operations import log_files
 
 # What runs, and after how many minutes again.
-CHORES = {"rotate_logs": 1}
+CHORES = {"rotate_logs": 1, "cleanup": 24 * 60}
 
 
 def schedule() -> None:
@@ -14,6 +19,23 @@ def schedule() -> None:
     for chore, minutes in CHORES.items():
         when = {"schedule_type": Schedule.MINUTES, "minutes": minutes, "repeats": -1}
         Schedule.objects.update_or_create(name=chore, defaults={"func": f"operations.chores.{chore}", **when})
+
+
+def cleanup() -> int:
+    """Begin it in a process of its own, which ends with this one: the sweeper comes each minute.
+
+    Returns its number. What becomes of it stands in the table of cleanups.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != "Q_CLUSTER_NAME"}
+    command = [sys.executable, str(settings.BASE_DIR / "manage.py"), "cleanup"]
+    process = subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        preexec_fn=die_with_parent,
+    )
+    return process.pid
 
 
 def rotate_logs() -> int:

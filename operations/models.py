@@ -42,6 +42,23 @@ class Rule(models.Model):
         return Kind(self.kind).label
 
 
+class Damage(models.Model):
+    """What ``manage.py verify --repair`` found wrong with the file of a row, and could not mend."""
+
+    model = models.CharField(max_length=100, help_text="such as generation.Image")
+    row = models.UUIDField()
+    file = models.CharField(max_length=200)
+    what = models.CharField(max_length=20, choices={"missing": "missing", "changed": "its hash is another"})
+    found_at = models.DateTimeField(db_default=Now())
+
+    class Meta:
+        verbose_name = "damaged file"
+        constraints: ClassVar = [models.UniqueConstraint("file", name="one_damage_per_file")]
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.what}"
+
+
 class Cleanup(models.Model):
     """A run of ``manage.py cleanup``. Without an end it is under way, or was killed."""
 

@@ -45,6 +45,7 @@ def test_each_migration_sees_to_the_schedule_and_makes_it_once(db: None) -> None
         "generation.housekeeping.sweep": 1,
         "generation.housekeeping.delete_orphans": 60,
         "operations.chores.rotate_logs": 1,
+        "operations.chores.cleanup": 1440,
     }
 
 

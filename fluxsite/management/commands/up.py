@@ -7,7 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 
 from accounts import setup
 from fluxsite.listen import listen
@@ -32,9 +32,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, host: str, port: int, **options: Any) -> None:
         taken = [] if options["no_workers"] else slots_from(options)
-        self._make_administrator()
-        if ModelCard.of(settings.FLUXSITE_MODEL).demo:
-            add_demo_loras()
+        first_rows(self.stdout)
         try:
             listener = listen(host, port)
         except (OSError, OverflowError) as error:
@@ -42,17 +40,6 @@ class Command(BaseCommand):
         self._announce(listener, port)
         Supervisor([_web(listener, host), housekeeping(), *(cluster(slot) for slot in taken)]).run()
         self.stdout.write("Stopped.")
-
-    def _make_administrator(self) -> None:
-        name, password = settings.FLUXSITE_ADMIN_USER, settings.FLUXSITE_ADMIN_PASSWORD
-        try:
-            made = setup.create_administrator_from(name, password)
-        except ValidationError as error:
-            raise CommandError(
-                f"FLUXSITE_ADMIN_USER, FLUXSITE_ADMIN_PASSWORD: {' '.join(error.messages)}"
-            ) from error
-        if made:
-            self.stdout.write(f"Made the first administrator, {made}.")
 
     def _announce(self, listener: socket.socket, wanted: int) -> None:
         host, port = listener.getsockname()[:2]
@@ -68,14 +55,31 @@ class Command(BaseCommand):
 
 def _web(listener: socket.socket, host: str) -> Child:
     """Gunicorn on the socket that is bound already: no port is lost between looking and binding."""
-    command = [
-        sys.executable, "-m", "gunicorn", "fluxsite.wsgi",
-        "--bind", f"fd://{listener.fileno()}",
+    hosts = {"FLUXSITE_ALLOWED_HOSTS": ",".join({*settings.ALLOWED_HOSTS, *_names_of(host)})}
+    return Child("web", gunicorn(f"fd://{listener.fileno()}"), hosts, pass_fds=(listener.fileno(),))
+
+
+def first_rows(out: OutputWrapper) -> None:
+    """The administrator that the environment names, while there is no user, and the demo model's LoRAs."""
+    try:
+        made = setup.create_administrator_from(settings.FLUXSITE_ADMIN_USER, settings.FLUXSITE_ADMIN_PASSWORD)
+    except ValidationError as error:
+        raise CommandError(
+            f"FLUXSITE_ADMIN_USER, FLUXSITE_ADMIN_PASSWORD: {' '.join(error.messages)}"
+        ) from error
+    if made:
+        out.write(f"Made the first administrator, {made}.")
+    if ModelCard.of(settings.FLUXSITE_MODEL).demo:
+        add_demo_loras()
+
+
+def gunicorn(bind: str) -> list[str]:
+    """The command that serves the pages."""
+    return [
+        sys.executable, "-m", "gunicorn", "fluxsite.wsgi", "--bind", bind,
         "--worker-class", "gthread", "--workers", "1", "--threads", "16",
         "--chdir", str(settings.BASE_DIR), "--log-level", "warning", "--no-control-socket",
     ]  # fmt: skip
-    hosts = {"FLUXSITE_ALLOWED_HOSTS": ",".join({*settings.ALLOWED_HOSTS, *_names_of(host)})}
-    return Child("web", command, hosts, pass_fds=(listener.fileno(),))
 
 
 def _names_of(host: str) -> set[str]:

@@ -1,0 +1,21 @@
+"""``manage.py prepare``: what a studio needs before its pages are served, after an install or an upgrade."""
+
+from typing import Any
+
+from django.conf import settings
+from django.core.management import call_command
+from django.core.management.base import BaseCommand
+
+from accounts import setup
+from fluxsite.management.commands.up import first_rows
+
+
+class Command(BaseCommand):
+    help = "Bring the database up to date, collect static files, and see to the first administrator."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        call_command("migrate", interactive=False, verbosity=0)
+        call_command("collectstatic", interactive=False, verbosity=0)
+        first_rows(self.stdout)
+        if link := setup.link(settings.FLUXSITE_URL):
+            self.stdout.write(f"Make the first administrator (once, within a day): {link}")

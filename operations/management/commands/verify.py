@@ -1,0 +1,47 @@
+"""``manage.py verify``: whether every row has its file, and every file its row."""
+
+from argparse import ArgumentParser
+from collections import Counter
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from tqdm import tqdm
+
+from generation.models import Image
+from loras.models import Lora
+from operations import verification
+from operations.verification import Fault
+
+
+class Command(BaseCommand):
+    help = (
+        "Look for rows without files, files without rows, and with --hash for files whose bytes were "
+        "changed. It may run beside everything else."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("--hash", action="store_true", help="read every file and compare its sha256")
+        parser.add_argument(
+            "--repair", action="store_true",
+            help="move files without rows to aside/, make missing thumbnails anew, and mark other rows "
+            "(in the admin: damaged files)",
+        )  # fmt: skip
+
+    def handle(self, *args: Any, hash: bool, repair: bool, **options: Any) -> None:
+        faults = self._faults(hash)
+        for fault in faults:
+            done = f": {verification.repair(fault)}" if repair else ""
+            self.stdout.write(f"{fault.what:8} {fault.file}{done}")
+        if repair:
+            verification.forget_mended({fault.file for fault in faults}, hash)
+        found = Counter(fault.what for fault in faults)
+        changed = f"{found['changed']} changed" if hash else "hashes not looked at"
+        self.stdout.write(f"{found['missing']} missing, {found['orphan']} without a row, {changed}.")
+        if faults and not repair:
+            raise CommandError("--repair moves the files aside and marks the rows.")
+
+    def _faults(self, with_hash: bool) -> list[Fault]:
+        rows = Image.objects.count() + Lora.objects.count()
+        named = tqdm(verification.named_files(), total=2 * rows, unit=" files", disable=None, leave=False)
+        faults = [fault for one in named if (fault := verification.fault_of(one, with_hash))]
+        return faults + list(verification.orphans())

@@ -1,0 +1,329 @@
+"""What the cleanup deletes, what it never does, and what happens when it cannot."""
+
+import io
+import os
+import re
+import subprocess
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from django.contrib.sessions.models import Session
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from django.test import Client, TestCase
+from django.utils import timezone
+from uuid_utils.compat import uuid7
+
+from accounts.models import ApiToken, Invitation, User
+from files.local import LocalStorage
+from generation.models import Collection, Image, Job, ShareLink
+from gpu.models import Worker
+from loras import library
+from loras.models import Upload
+from operations import chores, cleaning, health, leftovers
+from operations.cleaning import Tally
+from operations.models import Cleanup, Kind, Rule
+from tests.conftest import submit
+from tests.generation.drawn import draw, finished
+from tests.loras.test_uploads import add
+
+OLD = timedelta(days=400)
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def folders(media: Path, tmp_path: Path, settings: Any) -> None:
+    media.mkdir()
+    settings.VAR_DIR = tmp_path / "var"
+    settings.LOG_DIR = tmp_path / "var" / "log"
+    settings.LOG_DIR.mkdir(parents=True)
+
+
+def clean(**rules: Any) -> dict[Kind, Tally]:
+    """With these rules for what is off otherwise; only what something became of."""
+    for kind, facts in rules.items():
+        Rule.objects.update_or_create(kind=kind, defaults=facts)
+    with TestCase.captureOnCommitCallbacks(execute=True):  # files go when their rows are gone for good
+        tallies = cleaning.clean()
+    return {kind: tally for kind, tally in tallies.items() if tally.count or tally.failed}
+
+
+def make_old(path: Path, age: timedelta = OLD) -> Path:
+    os.utime(path, (time.time() - age.total_seconds(),) * 2)
+    return path
+
+
+def old_file(path: Path, text: str = "left", age: timedelta = OLD) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return make_old(path, age)
+
+
+def picture(owner: User, age: timedelta = OLD, **facts: Any) -> Image:
+    """A picture of a job that is over, made so long ago."""
+    image = finished(owner).images.get()
+    Image.objects.filter(pk=image.pk).update(created_at=timezone.now() - age, **facts)
+    image.refresh_from_db()
+    return image
+
+
+def files_of(image: Image, media: Path) -> list[bool]:
+    return [(media / str(name)).exists() for name in (image.file, image.thumbnail)]
+
+
+def test_what_is_long_in_the_trash_goes_with_its_files(alice: User, media: Path) -> None:
+    long, lately, kept = (picture(alice) for _ in range(3))
+    Image.objects.filter(pk=long.pk).update(trashed_at=timezone.now() - timedelta(days=31))
+    Image.objects.filter(pk=lately.pk).update(trashed_at=timezone.now() - timedelta(days=29))
+    assert clean() == {Kind.TRASH: Tally(1, long.size)}
+    assert set(Image.objects.all()) == {lately, kept}
+    assert files_of(long, media) == [False, False]
+    assert files_of(lately, media) == files_of(kept, media) == [True, True]
+
+
+def test_pictures_go_only_if_that_is_switched_on_and_nobody_has_chosen_them(alice: User) -> None:
+    plain, loved, shared, placed = (picture(alice) for _ in range(4))
+    Image.objects.filter(pk=loved.pk).update(favourite=True)
+    ShareLink.objects.create(owner=alice, image=shared, expires_at=timezone.now() + OLD)
+    Collection.objects.create(owner=alice, name="Best").add(Image.objects.filter(pk=placed.pk))
+    assert clean() == {}
+    assert clean(pictures={"on": True, "days": 30}) == {Kind.PICTURES: Tally(1, plain.size)}
+    assert set(Image.objects.all()) == {loved, shared, placed}
+
+
+def test_while_there_is_too_much_the_oldest_goes(alice: User) -> None:
+    ages = (timedelta(days=days) for days in (1, 3, 2))
+    newest, *_ = (picture(alice, age, size=600_000) for age in ages)
+    assert clean(pictures={"on": True, "megabytes": 1}) == {Kind.PICTURES: Tally(2, 1_200_000)}
+    assert list(Image.objects.all()) == [newest]
+
+
+def test_nothing_young_goes_whatever_the_rules_say(alice: User, media: Path, settings: Any) -> None:
+    """It may belong to a job that runs, or to a worker that lost its lease and does not know it yet."""
+    everything = {kind: {"on": True, "days": 0, "megabytes": 0} for kind in Kind.values}
+    running = draw(submit(alice))
+    Job.objects.update(state=Job.State.RUNNING)
+    Image.objects.update(trashed_at=timezone.now() - OLD, created_at=timezone.now() - OLD)
+    picture(alice, timedelta(0), trashed_at=timezone.now())
+    folder = (media / str(running.file)).parent
+    age = timedelta(minutes=50)
+    for name in (f"{uuid7()}.png", f".{uuid7()}.png.1.tmp"):
+        old_file(folder / name, age=age)
+    old_file(settings.LOG_DIR / "fluxsite-20260101-000000-0.log", age=age)
+    before = sorted(media.rglob("*"))
+    assert clean(**everything) == {}
+    assert sorted(media.rglob("*")) == before
+    settings.FLUXSITE_LEASE_SECONDS = 4 * 3600
+    assert leftovers.safe_age() == timedelta(hours=8)
+
+
+def test_a_picture_that_was_restored_meanwhile_stays(alice: User) -> None:
+    image = picture(alice, trashed_at=timezone.now() - OLD)
+    (leftover,) = leftovers.oldest_first(Kind.TRASH)
+    Image.objects.restore()
+    assert not leftover.delete()
+    assert Image.objects.get() == image
+
+
+def test_loras_of_the_library_are_never_cleaned_away(alice: User, media: Path) -> None:
+    lora = add(alice)
+    make_old(media / str(lora.file))
+    unnamed = old_file(media / "loras" / "ab" / f"{'ab' * 32}.safetensors")
+    everything = {kind: {"on": True, "days": 0, "megabytes": 0} for kind in Kind.values}
+    clean(**everything)
+    assert (media / str(lora.file)).exists()
+    assert unnamed.exists()
+
+
+def test_files_that_no_row_names_go(alice: User, media: Path) -> None:
+    kept = picture(alice)
+    folder = (media / str(kept.file)).parent
+    for name in (kept.file, kept.thumbnail):
+        make_old(media / str(name))
+    orphans = [old_file(folder / f"{uuid7()}.png"), old_file(folder / f"{kept.pk}.gif")]
+    orphans += [old_file(folder / "what is this"), old_file(media / "previews" / str(uuid4()) / "a.webp")]
+    assert clean() == {Kind.ORPHANS: Tally(4, 16)}
+    assert not any(path.exists() for path in orphans)
+    assert files_of(kept, media) == [True, True]
+
+
+def test_drafts_of_killed_processes_go(alice: User, media: Path, settings: Any) -> None:
+    upload = Upload.objects.create(owner=alice, size=10)
+    Upload.objects.update(created_at=timezone.now() - OLD)
+    left = [
+        old_file(library.draft_of(upload)),
+        old_file(media / "incoming" / f"{uuid7()}.part"),
+        old_file(media / "images" / "2026" / ".a.png.1.tmp"),
+        old_file(settings.VAR_DIR / "cache" / "ab" / ".b.safetensors.1.tmp"),
+        old_file(settings.LOG_DIR / ".fluxsite-20260101.log.gz"),
+    ]
+    copy = old_file(settings.VAR_DIR / "cache" / "ab" / "b.safetensors")
+    assert clean() == {Kind.UPLOADS: Tally(1, 4), Kind.TEMPORARY: Tally(4, 16)}
+    assert not any(path.exists() for path in left)
+    assert copy.exists()
+    assert not Upload.objects.exists()
+
+
+def test_jobs_go_only_if_that_is_switched_on_and_they_have_no_pictures(alice: User) -> None:
+    finished(alice)
+    empty = submit(alice)
+    waiting = submit(alice)
+    Job.objects.exclude(pk=waiting.pk).update(state=Job.State.FAILED, finished_at=timezone.now() - OLD)
+    Job.objects.filter(pk=waiting.pk).update(created_at=timezone.now() - OLD)
+    assert clean() == {}
+    assert clean(jobs={"on": True, "days": 30}) == {Kind.JOBS: Tally(1, 0)}
+    assert not Job.objects.filter(pk=empty.pk).exists()
+    assert Job.objects.count() == 2
+
+
+def test_older_logs_go_and_the_one_that_is_written_stays(settings: Any) -> None:
+    current = old_file(settings.LOG_DIR / "fluxsite.log")
+    old = old_file(settings.LOG_DIR / "fluxsite-20260101-000000-0.log.gz")
+    newer = old_file(settings.LOG_DIR / "fluxsite-20260102-000000-0.log", age=timedelta(days=2))
+    assert clean() == {Kind.LOGS: Tally(1, 4)}
+    assert (current.exists(), old.exists(), newer.exists()) == (True, False, True)
+
+
+def test_what_expired_goes(alice: User, bob: User) -> None:
+    now = timezone.now()
+    for name, expiry in (("over", now - OLD), ("lately", now - timedelta(days=1)), ("open", now + OLD)):
+        token, _ = ApiToken.objects.create(alice, name=name)
+        ApiToken.objects.filter(pk=token.pk).update(expiry=expiry)
+    ApiToken.objects.create(bob, expiry=None, name="for ever")
+    for key, expiry in (("over", now - timedelta(days=1)), ("open", now + OLD)):
+        Session.objects.create(session_key=key, session_data="", expire_date=expiry)
+    image = picture(alice)
+    for expires, revoked in ((now - OLD, None), (now + OLD, now - OLD), (now + OLD, None)):
+        ShareLink.objects.create(owner=alice, image=image, expires_at=expires, revoked_at=revoked)
+    for expires, used in ((now - OLD, None), (now + OLD, now - OLD), (now + OLD, None)):
+        Invitation.objects.create(invited_by=alice, expires_at=expires, used_at=used)
+    gone = {kind.value: tally.count for kind, tally in clean().items()}
+    assert gone == {"tokens": 1, "sessions": 1, "shares": 2, "invitations": 2}
+    assert set(ApiToken.objects.values_list("name", flat=True)) == {"lately", "open", "for ever"}
+    assert Session.objects.get().session_key == "open"
+    assert Image.objects.get() == image
+
+
+def test_what_cannot_be_deleted_is_told_and_does_not_stop_the_rest(
+    alice: User, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, loose = old_file(media / "images" / "a.png"), old_file(media / "images" / "b.png")
+    ApiToken.objects.create(alice, name="over")
+    ApiToken.objects.update(expiry=timezone.now() - OLD)
+    delete = leftovers._delete_name
+
+    def refuse(name: str) -> bool:
+        if name.endswith("a.png"):
+            raise PermissionError(13, "Permission denied")
+        return delete(name)
+
+    monkeypatch.setattr(leftovers, "_delete_name", refuse)
+    said = io.StringIO()
+    with pytest.raises(CommandError, match="1 could not be deleted"):
+        call_command("cleanup", stdout=said)
+    assert "failed: images/a.png: [Errno 13] Permission denied" in said.getvalue()
+    assert (stuck.exists(), loose.exists(), ApiToken.objects.exists()) == (True, False, False)
+    record = Cleanup.objects.get()
+    assert (record.deleted, record.bytes, record.by_kind) == (2, 4, {"orphans": [1, 4], "tokens": [1, 0]})
+    assert health.cleanup().detail.startswith("Not all could be deleted: orphans: images/a.png")
+
+
+def test_a_kind_that_breaks_off_does_not_stop_the_others(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture(alice, trashed_at=timezone.now() - OLD)
+
+    def broken() -> Any:
+        raise RuntimeError("no such place")
+
+    monkeypatch.setitem(leftovers.SOURCES, Kind.ORPHANS, broken)
+    tallies = clean()
+    assert tallies[Kind.TRASH].count == 1
+    assert tallies[Kind.ORPHANS].failed == ["broken off: no such place"]
+    assert "no such place" in Cleanup.objects.get().error
+
+
+def test_a_dry_run_says_the_same_and_deletes_nothing(alice: User, media: Path) -> None:
+    image = picture(alice, trashed_at=timezone.now() - OLD)
+    old_file(media / "images" / "a.png", "x" * 2048)
+    dry, wet = io.StringIO(), io.StringIO()
+    call_command("cleanup", "--dry-run", stdout=dry)
+    assert files_of(image, media) == [True, True]
+    assert not Cleanup.objects.exists()
+    call_command("cleanup", stdout=wet)
+    assert dry.getvalue().replace("Would delete", "Deleted") == wet.getvalue()
+    assert re.search(r"1 +2\.0\xa0KB  files that no row names \(1 days\)", wet.getvalue())
+    assert "jobs that are over and have no pictures (off)" in wet.getvalue()
+    assert wet.getvalue().splitlines()[-1].startswith("Deleted 2, ")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("at", [1, 2])
+def test_killed_in_the_middle_it_goes_on_the_next_time(
+    alice: User, media: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """The rows of a picture go first: what is left then are files that no row names."""
+    images = [picture(alice, trashed_at=timezone.now() - OLD) for _ in range(2)]
+    for name in (name for image in images for name in (image.file, image.thumbnail)):
+        make_old(media / str(name))
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalStorage, "delete", dying_at(at))
+        with pytest.raises(KeyboardInterrupt):
+            cleaning.clean()
+    assert any(path.is_file() for path in media.rglob("*"))
+    assert Cleanup.objects.get().finished_at is None
+    clean()
+    assert not [path for path in media.rglob("*") if path.is_file()]
+    assert not Image.objects.exists()
+    assert health.cleanup().ok
+
+
+def dying_at(number: int) -> Any:
+    delete, seen = LocalStorage.delete, []
+
+    def die(storage: LocalStorage, name: str) -> None:
+        seen.append(name)
+        if len(seen) == number:
+            raise KeyboardInterrupt
+        delete(storage, name)
+
+    return die
+
+
+def test_the_schedule_runs_it_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[Any] = []
+
+    class Process:
+        pid = 42
+
+        def __init__(self, command: list[str], env: dict[str, str], **options: Any) -> None:
+            begun.append((command[1:], env))
+
+    monkeypatch.setenv("Q_CLUSTER_NAME", "fluxsite")
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    assert chores.cleanup() == 42
+    ((command, environment),) = begun
+    assert [Path(command[0]).name, command[1]] == ["manage.py", "cleanup"]
+    assert "Q_CLUSTER_NAME" not in environment
+
+
+def test_the_admin_says_what_is_amiss_and_shows_the_cleanups(alice: User, client: Client) -> None:
+    alice.is_staff = alice.is_superuser = True
+    alice.save()
+    client.force_login(alice)
+    Worker.start("atelier-01", "cpu", "bf16", 1)
+    assert b"Cleanup:" not in client.get("/admin/").content
+    Cleanup.objects.create(finished_at=timezone.now(), error="trash: <b>no</b>", bytes=2048)
+    page = client.get("/admin/").content.decode()
+    assert "<strong>Cleanup:</strong> Not all could be deleted: trash: &lt;b&gt;no&lt;/b&gt;" in page
+    assert "2.0\xa0KB" in client.get("/admin/operations/cleanup/").content.decode()
+    assert client.get("/admin/operations/cleanup/add/").status_code == 403
+    made = client.post("/admin/operations/rule/add/", {"kind": "trash", "on": "on", "days": "7"})
+    assert made.status_code == 302
+    assert Rule.objects.get().days == 7
+    assert "30 days" in client.get("/admin/operations/rule/").content.decode()

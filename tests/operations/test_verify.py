@@ -1,0 +1,177 @@
+"""Rows without files, files without rows, changed bytes: found, and mended or marked."""
+
+import io
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import PIL.Image
+import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.core.management import call_command
+from django.core.management.base import CommandError
+from uuid_utils.compat import uuid7
+
+from accounts.models import User
+from files.shared import SharedStorage
+from generation.models import Image
+from loras.library import set_preview
+from loras.models import Lora
+from operations import leftovers, verification
+from operations.models import Damage
+from operations.verification import Named
+from tests.files.test_shared import server, shared  # noqa: F401 (fixtures)
+from tests.generation.drawn import finished
+from tests.loras.test_uploads import add
+
+
+@pytest.fixture
+def image(alice: User) -> Image:
+    return finished(alice).images.get()
+
+
+@pytest.fixture
+def lora(alice: User) -> Lora:
+    lora = add(alice)
+    set_preview(lora, ContentFile(b"RIFF....WEBP"))
+    return lora
+
+
+def verify(*options: str) -> str:
+    said = io.StringIO()
+    try:
+        call_command("verify", *options, stdout=said)
+    except CommandError as error:
+        said.write(f"Error: {error}")
+    return said.getvalue()
+
+
+def old_file(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("left")
+    os.utime(path, (time.time() - 7200,) * 2)
+    return path
+
+
+def test_a_studio_in_order_has_no_fault(image: Image, lora: Lora, media: Path) -> None:
+    for path in [path for path in media.rglob("*") if path.is_file()]:
+        os.utime(path, (time.time() - 7200,) * 2)
+    assert verify() == "0 missing, 0 without a row, hashes not looked at.\n"
+    assert verify("--hash", "--repair") == "0 missing, 0 without a row, 0 changed.\n"
+    assert not Damage.objects.exists()
+
+
+def test_an_empty_studio_has_no_fault(db: None, media: Path) -> None:
+    media.mkdir()
+    assert verify().startswith("0 missing")
+
+
+def test_a_missing_picture_is_reported_marked_and_forgotten_when_it_is_back(
+    image: Image, media: Path
+) -> None:
+    path = media / str(image.file)
+    png = path.read_bytes()
+    path.unlink()
+    said = verify()
+    assert f"missing  {image.file}\n" in said
+    assert said.endswith("Error: --repair moves the files aside and marks the rows.")
+    assert not Damage.objects.exists()
+    assert f"missing  {image.file}: marked\n" in verify("--repair")
+    assert "marked" in verify("--repair")
+    damage = Damage.objects.get()
+    assert (damage.model, damage.row, damage.what) == ("generation.Image", image.pk, "missing")
+    path.write_bytes(png)
+    verify("--repair")
+    assert not Damage.objects.exists()
+
+
+def test_changed_bytes_are_found_by_their_hash(image: Image, media: Path) -> None:
+    path = media / str(image.file)
+    png = path.read_bytes()
+    path.write_bytes(png[:-1] + b"?")
+    assert verify().startswith("0 missing")
+    assert "1 changed" in verify("--hash", "--repair")
+    assert Damage.objects.get().what == "changed"
+    verify("--repair")
+    assert Damage.objects.exists(), "nobody looked whether it is right again"
+    path.write_bytes(png)
+    verify("--hash", "--repair")
+    assert not Damage.objects.exists()
+
+
+def test_a_missing_thumbnail_is_made_anew(image: Image, media: Path) -> None:
+    path = media / str(image.thumbnail)
+    path.unlink()
+    assert f"missing  {image.thumbnail}: made anew" in verify("--repair")
+    with PIL.Image.open(path) as thumbnail:
+        assert thumbnail.size == (image.width, image.height)
+    path.unlink()
+    (media / str(image.file)).write_bytes(b"no picture")
+    assert f"missing  {image.thumbnail}: marked" in verify("--repair")
+
+
+@pytest.mark.parametrize("how", ["missing", "changed"])
+def test_a_lora_without_its_file_is_used_by_no_job(lora: Lora, media: Path, how: str) -> None:
+    path = media / str(lora.file)
+    if how == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert f"{how}  {lora.file}: marked; no job may use the LoRA" in verify("--hash", "--repair")
+    lora.refresh_from_db()
+    assert lora.state == "refused"
+    assert lora.reason.startswith("Its file")
+
+
+def test_files_without_rows_are_moved_aside(image: Image, lora: Lora, media: Path) -> None:
+    names = [
+        f"images/2026/01/01/{uuid7()}.png", f"loras/ab/{'ab' * 32}.safetensors",
+        f"previews/{lora.pk}/other.webp", "somebody/elses.txt",
+    ]  # fmt: skip
+    for name in names:
+        old_file(media / name)
+    assert verify().count("orphan ") == 4
+    assert all((media / name).exists() for name in names)
+    said = verify("--repair")
+    for name in names:
+        assert f"orphan   {name}: moved to aside/{name}" in said
+        assert not (media / name).exists()
+        assert (media / "aside" / name).read_text() == "left"
+    assert verify() == "0 missing, 0 without a row, hashes not looked at.\n"
+
+
+def test_what_may_get_a_row_yet_is_left(image: Image, media: Path) -> None:
+    young = media / "images" / "2026" / f"{uuid7()}.png"
+    young.parent.mkdir(parents=True, exist_ok=True)
+    young.write_text("just written")
+    old_file(media / "incoming" / f"{uuid7()}.part")
+    old_file(media / "images" / ".half.png.1.tmp")
+    assert verify() == "0 missing, 0 without a row, hashes not looked at.\n"
+
+
+def test_a_picture_that_is_deleted_meanwhile_is_no_fault(image: Image) -> None:
+    named = Named("images/none.png", Image, image.pk)
+    assert verification.fault_of(named, with_hash=False)
+    Image.objects.all().delete()
+    assert verification.fault_of(named, with_hash=False) is None
+
+
+def test_in_an_s3_store_the_same_is_found(
+    shared: SharedStorage,  # noqa: F811 (a fixture)
+    alice: User,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(default_storage, "_wrapped", shared)
+    image, other = (finished(alice).images.get() for _ in range(2))
+    orphan = shared.save("images/2026/01/01/left.png", ContentFile(b"left"))
+    monkeypatch.setattr(leftovers, "safe_age", lambda: timedelta(days=-1))  # a store sets its own times
+    shared.delete(str(image.file))
+    shared.delete(str(other.thumbnail))
+    said = verify("--hash", "--repair")
+    assert f"missing  {image.file}: marked" in said
+    assert f"missing  {other.thumbnail}: made anew" in said
+    assert f"orphan   {orphan}: moved to aside/{orphan}" in said
+    assert shared.exists(f"aside/{orphan}")
+    assert (shared.exists(orphan), shared.exists(str(other.thumbnail))) == (False, True)
