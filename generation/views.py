@@ -13,6 +13,7 @@ from django.http import (
     Http404,
     HttpRequest,
     HttpResponse,
+    HttpResponseBase,
     HttpResponseNotModified,
     JsonResponse,
 )
@@ -219,8 +220,9 @@ def image(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 
 @require_GET
-def image_file(request: HttpRequest, pk: UUID) -> FileResponse:
-    return media.png(get_object_or_404(_images(request), pk=pk), download="download" in request.GET)
+def image_file(request: HttpRequest, pk: UUID) -> HttpResponseBase:
+    """The PNG; with ``?download`` to save, with ``?download=plain`` without its recipe."""
+    return media.png(get_object_or_404(_images(request), pk=pk), download=request.GET.get("download"))
 
 
 @require_GET
