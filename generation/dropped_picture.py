@@ -12,6 +12,7 @@ from django.utils.text import slugify
 from accounts.models import User
 from generation import limits, png_metadata
 from generation.aspects import aspects_of
+from generation.forms import USUAL_STEPS
 from generation.infotext import Infotext, Tag
 from generation.png_metadata import Recipe
 from gpu.engines import ENGINES
@@ -89,6 +90,8 @@ def _of_others(told: Infotext, size: tuple[int, int], user: User, card: ModelCar
     _take_size(settings, *_told_size(details.get("Size", ""), size), card)
     _take_number(settings, "seed", details.get("Seed", ""), limits.MAX_SEED, 0)
     _take_number(settings, "steps", details.get("Steps", ""), limits.MAX_STEPS, 1)
+    if settings.asked.get("steps", USUAL_STEPS) > USUAL_STEPS:
+        settings.note(f"Steps {settings.asked['steps']} are set, but {card.name} is made for {USUAL_STEPS}")
     _note_others(settings, told, card)
     _take_loras(settings, map(_wanted, told.loras), Lora.objects.usable_by(user, card.family))
     return settings

@@ -5,6 +5,8 @@ from generation import views
 app_name = "generation"
 urlpatterns = [
     path("", views.generate, name="generate"),
+    path("settings-from-picture/", views.settings_from_picture, name="settings-from-picture"),
+    path("prompts/", views.prompts, name="prompts"),
     path("loras/pick/", views.pick, name="pick"),
     path("jobs/status/", views.jobs_status, name="jobs-status"),
     path("jobs/<uuid:pk>/", views.job, name="job"),
