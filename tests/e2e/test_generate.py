@@ -68,6 +68,12 @@ def test_a_picture_of_ours_that_is_dropped_draws_the_same_file_again(
     expect(page.locator(NOTICE)).to_contain_text("All settings taken from the picture")
     assert prompt(page) == ODD
 
+    page.get_by_role("heading", name="Same request by API").click()  # nothing is typed any more
+    page.keyboard.press("r")
+    expect(page).to_have_url(re.compile(r"\?from="))
+    assert prompt(page) == ODD
+    assert page.locator("#seed").input_value() == ""
+
 
 def test_a_picture_of_another_program_fills_what_it_can(studio: Studio, page: Page) -> None:
     ready(page, studio)
