@@ -263,7 +263,8 @@ function showView(view) {
 // Fills the form as it is filled in a page that the server made.
 function fillFrom(page) {
   for (const { name, type, value, checked } of page.getElementById("generate").elements) {
-    if (type === "radio") form.querySelector(`[name="${name}"][value="${CSS.escape(value)}"]`).checked = checked;
+    const choice = type === "radio" && form.querySelector(`[name="${name}"][value="${CSS.escape(value)}"]`);
+    if (choice) choice.checked = checked;
     else if (["prompt", "width", "height", "steps", "seed"].includes(name)) form.elements[name].value = value;
   }
   chooseLoras([...page.querySelectorAll("#lora-boxes > li")].filter((box) => box.querySelector(".lora-tick").checked));
