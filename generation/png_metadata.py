@@ -192,7 +192,7 @@ def _typed(told: Any, kind: type) -> dict[str, Any]:
 
 
 def _is_sound(value: Any) -> bool:
-    """Whether a database and a page can hold it: JSON also has NaN, and halves of characters."""
+    """Whether a database and a page can hold it: JSON also has NaN, halves of characters, endless numbers."""
     if isinstance(value, str):
         return infotext.cleaned(value) == value
-    return not isinstance(value, float) or math.isfinite(value)
+    return math.isfinite(value) and abs(value) < 2**63

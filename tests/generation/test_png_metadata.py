@@ -231,6 +231,7 @@ def test_a_later_schema_is_read_as_far_as_it_is_known() -> None:
         "[]", "null", "[" * 90_000, '{"loras": 1}', '{"loras": [[]]}', '{"loras": {}}', "{}", "NaN",
         "9" * 4000,
         RECIPE.as_json.replace("42", '"42"'), RECIPE.as_json.replace("42", "true"),
+        RECIPE.as_json.replace("42", "9" * 4000),
         RECIPE.as_json.replace("0.8", "NaN"), RECIPE.as_json.replace("0.8", "1" + "0" * 400),
         RECIPE.as_json.replace("a lighthouse", r"\ud800"), RECIPE.as_json.replace("a lighthouse", r"\u0000"),
     ],
