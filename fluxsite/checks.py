@@ -1,11 +1,13 @@
 """System checks. Each says what is wrong and what mends it."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 
+from fluxsite import settings_reference
 from gpu.model_card import ModelCard
 from gpu.nunchaku_package import wrong_nunchaku
 
@@ -54,4 +56,17 @@ def nunchaku_is_the_engine(app_configs: Any, **kwargs: Any) -> Sequence[CheckMes
             "install requirements-fp4.txt in it.",
             id="fluxsite.W003",
         )
+    ]
+
+
+@register()
+def variables_are_known(app_configs: Any, **kwargs: Any) -> Sequence[CheckMessage]:
+    """W004: a variable with our prefix that nothing reads."""
+    return [
+        Warning(
+            f"Nothing reads {name}.",
+            hint=f"Is it {nearest}? docs/settings.md has them all." if nearest else "See docs/settings.md.",
+            id="fluxsite.W004",
+        )
+        for name, nearest in settings_reference.unknown(list(os.environ)).items()
     ]

@@ -31,13 +31,16 @@ for _directory in (LOG_DIR, MEDIA_ROOT, STATIC_ROOT):
     _directory.mkdir(parents=True, exist_ok=True)
 
 # Web ------------------------------------------------------------------------------------------------
+# For developers only: pages of errors show code and settings to whoever sees them.
 DEBUG = env.bool("FLUXSITE_DEBUG", default=False)
+# Signs sessions and links; left out, one is made in var/secret_key. All hosts of a studio share it.
 SECRET_KEY = env.str("FLUXSITE_SECRET_KEY", default="") or secret_key.read_or_create(VAR_DIR / "secret_key")
 
 # The address people type. With https:// cookies are sent over TLS only and plain HTTP is redirected.
 FLUXSITE_URL = env.str("FLUXSITE_URL", default="http://localhost:8000").rstrip("/")
 _public = urlsplit(FLUXSITE_URL)
 _https = _public.scheme == "https"
+# Other names and addresses that the studio answers to.
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", *env.list("FLUXSITE_ALLOWED_HOSTS", default=[])]
 if _public.hostname and _public.hostname not in ALLOWED_HOSTS:
     ALLOWED_HOSTS.append(_public.hostname)
@@ -119,6 +122,7 @@ TEMPLATES: list[dict[str, Any]] = [
 ]
 
 LANGUAGE_CODE = "en"
+# When a day begins, for quotas and for the days of the gallery.
 TIME_ZONE = env.str("FLUXSITE_TIME_ZONE", default="UTC")
 USE_I18N = False
 USE_TZ = True
@@ -148,6 +152,7 @@ if FLUXSITE_STORAGE_URL:
     CONTENT_SECURITY_POLICY["DIRECTIVES"]["img-src"].append(address.origin_of(_options))
 
 # Database -------------------------------------------------------------------------------------------
+# postgres://USER:PASSWORD@HOST:PORT/NAME; left out, SQLite in var/, which is for one host.
 DATABASES = {
     "default": env.db_url("FLUXSITE_DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'fluxsite.sqlite3'}")
 }
@@ -308,6 +313,7 @@ LOGGING: dict[str, Any] = {
             "delay": True,
         },
     },
+    # DEBUG, INFO, WARNING or ERROR.
     "root": {"handlers": ["console", "file"], "level": env.str("FLUXSITE_LOG_LEVEL", default="INFO")},
     "loggers": {
         "django-q": {"level": "WARNING"},

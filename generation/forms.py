@@ -25,6 +25,8 @@ OWN_SIZE = "own"
 PICKED = 48
 # What the model is made for.
 USUAL_STEPS = 4
+# Different prompts that are offered again, and the jobs in which they are looked for.
+LAST_PROMPTS, AMONG_JOBS = 50, 300
 
 
 def asked_in(post: QueryDict) -> dict[str, Any]:
@@ -34,6 +36,8 @@ def asked_in(post: QueryDict) -> dict[str, Any]:
     A LoRA is a ticked box ``lora`` with its slug; its weight is the field ``weight-<slug>``.
     """
     asked: dict[str, Any] = {name: post[name] for name in _PLAIN if post.get(name)}
+    if "prompt" in asked:  # a form ends lines with CRLF; a script, and so every other job, with LF
+        asked["prompt"] = asked["prompt"].replace("\r\n", "\n")
     asked |= {name: value for name, value in _sides(post).items() if value}
     asked["loras"] = [
         {"slug": slug, "weight": post.get(f"weight-{slug}", "1")} for slug in post.getlist("lora")
@@ -50,9 +54,13 @@ def _sides(post: QueryDict) -> dict[str, str]:
 
 
 def prefilled(request: HttpRequest) -> dict[str, Any]:
-    """What the form starts with: the job of ``?from=``, or ``?prompt=`` and ``?lora=``; and ``?seed=``."""
+    """What the form starts with: the job of ``?from=``, or the prompt of the job of ``?prompt_from=``, or
+    ``?prompt=``, with ``?lora=``; and ``?seed=``.
+    """
     form: dict[str, Any] = {"prompt": request.GET.get("prompt", ""), "loras": []}
-    if job := _job_named(request):
+    if job := _job_named(request, "prompt_from"):
+        form["prompt"] = job.prompt
+    if job := _job_named(request, "from"):
         form = {name: getattr(job, name) for name in _KEPT}
         form["loras"] = [
             {"slug": chosen.slug, "weight": chosen.weight, "name": chosen.name}
@@ -65,12 +73,21 @@ def prefilled(request: HttpRequest) -> dict[str, Any]:
     return form
 
 
-def _job_named(request: HttpRequest) -> Job | None:
+def _job_named(request: HttpRequest, name: str) -> Job | None:
     try:
-        pk = UUID(request.GET.get("from", ""))
+        pk = UUID(request.GET.get(name, ""))
     except ValueError:
         return None
     return Job.objects.visible_to(cast(User, request.user)).filter(pk=pk).first()
+
+
+def last_prompts(user: User) -> list[Job]:
+    """The newest job of each of the user's last prompts, newest first."""
+    jobs = Job.objects.visible_to(user).order_by("-id").only("prompt")[:AMONG_JOBS]
+    newest: dict[str, Job] = {}
+    for job in jobs:
+        newest.setdefault(job.prompt, job)
+    return list(newest.values())[:LAST_PROMPTS]
 
 
 def field_errors(errors: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, str]:

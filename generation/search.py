@@ -31,7 +31,7 @@ _TABLE, _TEXT = "generation_image", "generation_image_text"
 
 def words_of(job: "Job", seed: int) -> str:
     """Prompt, seed and names of LoRAs, as words with spaces between."""
-    names = job.job_loras.values_list("name", flat=True) if job.lora_set else ()
+    names = [chosen.name for chosen in job.job_loras.all()] if job.lora_set else []
     return " ".join(_WORD.findall(" ".join([job.prompt, str(seed), *names])))
 
 

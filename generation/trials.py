@@ -14,6 +14,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from files import storage
+from generation import png_metadata
 from generation.engine_states import engine_states
 from generation.models import Image, Job
 from gpu.engines import InvalidOutput, LoraFailed
@@ -157,10 +158,16 @@ def _verdict(without: Job | None, drawn_with: Job | None) -> tuple[str, str]:
         if job.state == Job.State.FAILED:
             is_its_own = job is drawn_with and job.error_code in BLAMED
             return (Admission.State.REFUSED if is_its_own else Admission.State.UNDECIDED), job.error
-    pictures = [job.images.get().sha256 for job in (without, drawn_with) if job]
+    pictures = [_pixels(job) for job in (without, drawn_with) if job]
     if pictures[0] == pictures[1]:
         return Admission.State.REFUSED, NO_EFFECT
     return Admission.State.WORKS, ""
+
+
+def _pixels(job: Job) -> bytes:
+    """The picture that a job drew, without its recipe: that differs by the LoRA alone."""
+    with storage.open(str(job.images.get().file)) as file:
+        return png_metadata.without_recipe(file.read())
 
 
 def _keep_previews(lora: Lora, drawn_with: Job, without: Job) -> None:

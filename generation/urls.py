@@ -5,6 +5,8 @@ from generation.views import gallery, generate, jobs, picture, workers
 app_name = "generation"
 urlpatterns = [
     path("", generate.generate, name="generate"),
+    path("settings-from-picture/", generate.settings_from_picture, name="settings-from-picture"),
+    path("prompts/", generate.prompts, name="prompts"),
     path("loras/pick/", generate.pick, name="pick"),
     path("jobs/status/", jobs.jobs_status, name="jobs-status"),
     path("jobs/<uuid:pk>/", jobs.job, name="job"),

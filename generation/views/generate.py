@@ -8,11 +8,14 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
-from generation import engine_states, limits
+from generation import engine_states, limits, png_metadata
+from generation.bounded_upload import bounded_upload
+from generation.dropped_picture import settings_of
 from generation.forms import (
     asked_in,
     engine_tiles,
     field_errors,
+    last_prompts,
     lora_boxes,
     missing_loras,
     pictures_today,
@@ -21,6 +24,7 @@ from generation.forms import (
 )
 from generation.job_request import JobRequest
 from generation.models import Job
+from generation.png_chunks import UnreadablePicture
 from generation.quotas import TooMuch
 from generation.views.shared import images_of, jobs_of, user_of
 from gpu.model_card import ModelCard
@@ -63,6 +67,7 @@ def _form(request: HttpRequest, asked: Mapping[str, Any], errors: Mapping[str, s
         "form": asked,
         "errors": errors,
         "limits": limits,
+        "largest_picture": png_metadata.MAX_FILE,
         "size": size,
         "engines": engine_tiles(states, size, asked),
         "engine": asked.get("engine") or engine_states.best(states),
@@ -73,6 +78,41 @@ def _form(request: HttpRequest, asked: Mapping[str, Any], errors: Mapping[str, s
         "jobs": jobs_of(request)[:FEED],
         "recent": images_of(request)[:RECENT],
     }
+
+
+def _without_settings(request: HttpRequest, reason: str, status: int = 400) -> HttpResponse:
+    """The empty form, which says why a picture gave no settings."""
+    form = _form(request, {"loras": []}, {})
+    return render(request, "generation/generate.html", {**form, "picture_error": reason}, status=status)
+
+
+def _too_large(request: HttpRequest) -> HttpResponse:
+    most = png_metadata.MAX_FILE // 1_000_000
+    return _without_settings(request, f"The file is larger than {most} MB; no picture drawn here is.", 413)
+
+
+@bounded_upload(png_metadata.MAX_FILE, refused=_too_large)
+@require_http_methods(["GET", "HEAD", "POST"])
+def settings_from_picture(request: HttpRequest) -> HttpResponse:
+    """The form filled with the settings of the PNG that was sent, and what of them found no place."""
+    if request.method != "POST":
+        return redirect("generation:generate")
+    if not (file := request.FILES.get("picture")):
+        return _without_settings(request, "Choose a PNG file first.")
+    try:
+        card = ModelCard.of(settings.FLUXSITE_MODEL)
+        found = settings_of(file.read(), user_of(request), card)
+    except UnreadablePicture as refused:
+        return _without_settings(request, str(refused))
+    context = {**_form(request, found.asked, {}), "from_picture": found}
+    return render(request, "generation/generate.html", context)
+
+
+@require_safe
+def prompts(request: HttpRequest) -> HttpResponse:
+    """The user's last prompts: a page of its own, and what the menu at the prompt shows."""
+    context = {"page": "generate", "jobs": last_prompts(user_of(request))}
+    return render(request, "generation/prompts.html", context)
 
 
 @require_safe

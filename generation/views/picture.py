@@ -31,7 +31,8 @@ def image(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 @require_GET
 def image_file(request: HttpRequest, pk: UUID) -> HttpResponseBase:
-    return media.png(get_object_or_404(images_of(request), pk=pk), download="download" in request.GET)
+    """The PNG; with ``?download`` to save, with ``?download=plain`` without its recipe."""
+    return media.png(get_object_or_404(images_of(request), pk=pk), download=request.GET.get("download"))
 
 
 @require_GET

@@ -3,6 +3,8 @@ import { post } from "./api.js";
 import { announce, icon } from "./controls.js";
 import { showJobs } from "./feed.js";
 import { startLoras } from "./loras.js";
+import { startPictures } from "./pictures.js";
+import { startPrompts } from "./prompts.js";
 import { asCurl, asPython, requestOf } from "./request.js";
 import { duration, showTimes, write } from "./times.js";
 import { level, readUsage } from "./usage.js";
@@ -28,6 +30,7 @@ function refresh() {
   if (!submit.classList.contains("busy")) document.getElementById("submit-words").textContent = `Generate ${many}`;
   showCount();
   showLock();
+  write(document.getElementById("prompt-hint"), `${request.steps} ${request.steps === 1 ? "step" : "steps"}, no negative prompt`);
   showSeconds(request);
   showCode(request);
 }
@@ -257,6 +260,19 @@ function showView(view) {
 
 // Controls ------------------------------------------------------------------------------------------
 
+// Fills the form as it is filled in a page that the server made.
+function fillFrom(page) {
+  for (const { name, type, value, checked } of page.getElementById("generate").elements) {
+    const choice = type === "radio" && form.querySelector(`[name="${name}"][value="${CSS.escape(value)}"]`);
+    if (choice) choice.checked = checked;
+    else if (["prompt", "width", "height", "steps", "seed"].includes(name)) form.elements[name].value = value;
+  }
+  chooseLoras([...page.querySelectorAll("#lora-boxes > li")].filter((box) => box.querySelector(".lora-tick").checked));
+  clearErrors();
+  prompt.dispatchEvent(new Event("input", { bubbles: true }));
+  showView("setup");
+}
+
 function newSeed() {
   seed.value = crypto.getRandomValues(new Uint32Array(1))[0];
   refresh();
@@ -289,7 +305,9 @@ studio.addEventListener("click", (event) => {
 });
 form.addEventListener("input", refresh);
 form.addEventListener("change", refresh);
-startLoras(prompt, refresh);
+const chooseLoras = startLoras(prompt, refresh);
+startPictures(fillFrom, showError);
+startPrompts(prompt);
 refresh();
 showFlight();
 // From here on keys and buttons act; a test that is faster than any person waits for it.

@@ -4,11 +4,12 @@ const LOW = -1;
 const HIGH = 2;
 const share = (weight) => (Math.min(HIGH, Math.max(LOW, weight)) - LOW) / (HIGH - LOW);
 
-// ``changed`` is called after every change, ``prompt`` is the text area.
+// ``changed`` is called after every change, ``prompt`` is the text area. Returns a function that chooses just
+// the boxes it is given, in their order.
 export function startLoras(prompt, changed) {
   const boxes = document.getElementById("lora-boxes");
-  if (!boxes) return;
   const picker = document.getElementById("picker");
+  if (!boxes || !picker) return () => {};
   const add = document.getElementById("add-lora");
   const field = document.getElementById("loras");
 
@@ -19,6 +20,17 @@ export function startLoras(prompt, changed) {
   function choose(box, on) {
     tick(box).checked = on;
     if (on) boxes.append(box);
+    show();
+    changed();
+  }
+
+  function chooseAll(wanted) {
+    for (const box of chosen()) tick(box).checked = false;
+    for (const box of wanted) {
+      boxOf(box.dataset.lora)?.remove();
+      boxes.append(document.adoptNode(box));
+      showWeight(box);
+    }
     show();
     changed();
   }
@@ -122,4 +134,5 @@ export function startLoras(prompt, changed) {
   prompt.addEventListener("input", () => [...boxes.children].forEach(showTriggers));
   [...boxes.children].forEach(showWeight);
   show();
+  return chooseAll;
 }

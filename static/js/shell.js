@@ -35,9 +35,11 @@ const KEYS = {
     if (prompt) prompt.focus();
     else location.assign(document.body.dataset.generateUrl);
   },
+  s: () => document.getElementById("seed")?.focus(),
+  X: ({ shiftKey }) => shiftKey && document.querySelector("[data-cancel]:not([aria-disabled=true])")?.click(),
   g: () => location.assign(document.body.dataset.galleryUrl),
   h: () => location.assign(document.body.dataset.historyUrl),
-  r: () => follow("#remix"),
+  r: () => follow("#remix, [data-remix]"),
   ArrowLeft: () => follow("#newer"),
   ArrowRight: () => follow("#older"),
   "?": () => document.getElementById("keys").showModal(),
@@ -54,7 +56,7 @@ function startKeys() {
     const act = KEYS[event.key];
     if (!act) return;
     event.preventDefault();
-    act();
+    act(event);
   });
 }
 

@@ -20,6 +20,11 @@ def opened(png: bytes) -> PIL.Image.Image:
     return PIL.Image.open(io.BytesIO(png)).convert("RGB")
 
 
+def pixels(png: bytes) -> bytes:
+    """What is to be seen, without what the file says of it."""
+    return opened(png).tobytes()
+
+
 def mean(image: PIL.Image.Image, left: float, top: float, right: float, bottom: float) -> RGB:
     """The mean colour of a part of the picture; the edges are shares of its sides, 0 to 1."""
     width, height = image.size

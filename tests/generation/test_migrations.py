@@ -1,6 +1,6 @@
 """What was there before a migration is right after it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -8,6 +8,7 @@ import pytest
 from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
+from django.test import Client
 from django.utils import timezone
 
 from accounts.models import User
@@ -16,17 +17,48 @@ from generation.models import Image
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+FIRST = [(app, "0001_initial") for app in ("generation", "loras", "accounts", "gpu")]
+
+
 @pytest.fixture
-def before_the_gallery() -> Iterator[Any]:
-    """The models as they were."""
-    target = [("generation", "0005_trials")]
-    call_command("migrate", *target[0], verbosity=0)
-    yield MigrationExecutor(connection).loader.project_state(target).apps
+def migrated_back() -> Iterator[Callable[..., Any]]:
+    """Goes back to some migrations; gives the models as they were."""
+
+    def to(*targets: tuple[str, str]) -> Any:
+        for target in targets:
+            call_command("migrate", *target, verbosity=0)
+        return MigrationExecutor(connection).loader.project_state(list(targets)).apps.get_model
+
+    yield to
     call_command("migrate", verbosity=0)
 
 
-def test_old_pictures_are_listed_and_found(before_the_gallery: Any) -> None:
-    model = before_the_gallery.get_model
+def test_what_the_first_schema_held_is_shown_by_todays_pages(
+    migrated_back: Callable[..., Any], client: Client
+) -> None:
+    model = migrated_back(*FIRST)
+    alice = model("accounts", "User").objects.create(username="alice")
+    lora = model("loras", "Lora").objects.create(
+        slug="fog", name="Fog", file="loras/ab/ab.safetensors", sha256="ab", size=1
+    )
+    job = model("generation", "Job").objects.create(
+        owner=alice, prompt="A star", width=64, height=64, seed=7, engine="bf16", state="succeeded"
+    )
+    model("generation", "JobLora").objects.create(
+        job=job, lora=lora, order=0, weight=1, name="Fog", slug="fog", sha256="ab"
+    )
+    image = model("generation", "Image").objects.create(
+        job=job, owner=alice, index=0, seed=7, width=64, height=64, size=1, model="demo"
+    )
+    call_command("migrate", verbosity=0)
+    client.force_login(User.objects.get())
+    for address in ("/", "/gallery/", "/history/", f"/images/{image.pk}/", f"/jobs/{job.pk}/"):
+        assert "A star" in client.get(address).content.decode(), address
+    assert "Fog" in client.get(f"/images/{image.pk}/").content.decode()
+
+
+def test_old_pictures_are_listed_and_found(migrated_back: Callable[..., Any]) -> None:
+    model = migrated_back(("generation", "0005_trials"))
     alice = model("accounts", "User").objects.create(username="alice")
     job = model("generation", "Job").objects.create(
         owner=alice,

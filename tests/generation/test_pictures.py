@@ -11,6 +11,7 @@ import PIL.Image
 import pytest
 from django.core.files.storage import default_storage
 from django.db import IntegrityError
+from django.db.models import prefetch_related_objects
 from django.db.models.functions import Now
 
 from accounts.models import User
@@ -18,6 +19,7 @@ from generation import pictures
 from generation.models import Image, Job
 from gpu.engines import Cancelled
 from gpu.models import Worker
+from loras import library
 from tests.conftest import submit
 
 
@@ -45,8 +47,13 @@ def test_the_file_matches_its_hash_and_its_size(job: Job, media: Path) -> None:
     assert (row.owner, row.seed, row.width, row.height) == (job.owner, 7, 128, 64)
 
 
-def test_the_same_pixels_give_the_same_bytes() -> None:
-    assert pictures.png_bytes(drawing()) == pictures.png_bytes(drawing())
+def test_the_same_recipe_drawn_again_in_another_job_gives_the_same_file(job: Job, alice: User) -> None:
+    submit(alice, seed=7)
+    again = Job.objects.claim("bf16", Worker.start("atelier-02", "cpu", "bf16", 202))
+    assert again is not None
+    assert store(job).sha256 == store(again).sha256
+    row = pictures.write(again, 0, again.seed + 1, drawing(), model="tiny", backend="test")
+    assert row.sha256 != again.images.get().sha256
 
 
 @pytest.mark.parametrize(("size", "small"), [((2048, 1024), (512, 256)), ((128, 64), (128, 64))])
@@ -66,6 +73,16 @@ def test_a_worker_that_lost_the_job_stores_nothing(job: Job, media: Path) -> Non
     assert not Image.objects.exists()
     assert [path for path in media.rglob("*") if path.is_file()] == []
     assert store(again).job == job
+
+
+def test_writing_asks_the_database_for_nothing(alice: User, django_assert_num_queries: Any) -> None:
+    """It may be away then: what is drawn waits as a file."""
+    job = submit(alice, loras=[(lora, 0.5) for lora in library.add_demo_loras()])
+    plain = submit(alice)
+    prefetch_related_objects([job], "job_loras")  # as the worker does before it draws
+    with django_assert_num_queries(0):
+        for each in (job, plain):
+            pictures.write(each, 0, each.seed, drawing(), model="tiny", backend="test")
 
 
 def test_a_picture_is_stored_once(job: Job) -> None:

@@ -14,7 +14,7 @@ from structlog.contextvars import bound_contextvars
 
 from accounts.models import User
 from files.local import LocalStorage
-from generation import operations, pictures, runner
+from generation import operations, pictures, png_metadata, runner
 from generation.models import Image, Job, lora_set
 from generation.queue import JobQuerySet
 from generation.runner import WorkerProcess
@@ -24,6 +24,7 @@ from gpu.models import Mode, Worker
 from loras import library
 from loras.models import Lora
 from tests.conftest import asked, submit
+from tests.e2e.pixels import pixels
 from tests.operations.kept import Kept
 
 
@@ -247,15 +248,20 @@ def demo_loras(db: None) -> list[Lora]:
     return library.add_demo_loras()
 
 
-def test_loras_are_applied_with_their_weights(
-    alice: User, process: WorkerProcess, demo_loras: list[Lora]
+def test_loras_are_applied_with_their_weights_and_told_by_the_file(
+    alice: User, process: WorkerProcess, demo_loras: list[Lora], media: Path
 ) -> None:
     asked: dict[str, Any] = {"seed": 1, "prompt": "a midnight outlined star on blue"}
     plain = submit(alice, **asked)
     with_loras = submit(alice, **asked, loras=[(lora, 0.8) for lora in demo_loras])
     process.run_next_job()
     process.run_next_job()
-    assert plain.images.get().sha256 != with_loras.images.get().sha256
+    files = [(media / str(job.images.get().file)).read_bytes() for job in (plain, with_loras)]
+    assert pixels(files[0]) != pixels(files[1])
+    recipe = png_metadata.read(files[1]).recipe
+    assert recipe
+    assert [(one.sha256, one.weight) for one in recipe.loras] == [(one.sha256, 0.8) for one in demo_loras]
+    assert (recipe.model, recipe.demo, recipe.engine) == ("fluxsite demo", True, "bf16")
 
 
 def test_a_lora_that_is_gone_fails_the_job_with_its_name(
