@@ -286,14 +286,15 @@ FLUXSITE_METRICS_TOKEN = env.str("FLUXSITE_METRICS_TOKEN", default="")
 FLUXSITE_QUEUE_AGE_MINUTES = env.int("FLUXSITE_QUEUE_AGE_MINUTES", default=30)
 
 # Cleaning up ----------------------------------------------------------------------------------------
-# What is deleted when, beside the defaults in operations/policy.py: trash=30d,logs=14d/200MB,pictures=off.
-# Rules in the admin come before it.
+# What is deleted when, where that is to differ from the defaults, such as trash=7d,logs=14d/200MB,tokens=off.
+# manage.py cleanup --dry-run shows what holds; rules in the admin come before this.
 FLUXSITE_CLEANUP = env.str("FLUXSITE_CLEANUP", default="")
 
 # Logs -----------------------------------------------------------------------------------------------
-# FLUXSITE_LOG_FORMAT: of what goes to the terminal or the journal: json, text, or auto, which is text on a
-# terminal. The file, var/log/fluxsite.log, is JSON; past FLUXSITE_LOG_MB housekeeping begins a new one.
+# How lines reach the terminal or the journal: json, text, or auto, which is text on a terminal only. The file,
+# var/log/fluxsite.log, is always JSON.
 FLUXSITE_LOG_FORMAT = env.str("FLUXSITE_LOG_FORMAT", default="auto")
+# Where the file has more, in MB of a million bytes, housekeeping begins a new one.
 FLUXSITE_LOG_MB = env.int("FLUXSITE_LOG_MB", default=20)
 # Whether prompts may stand in the log. Tokens never do.
 FLUXSITE_LOG_PROMPTS = env.bool("FLUXSITE_LOG_PROMPTS", default=False)

@@ -2,10 +2,8 @@
 
 import json
 import os
-import re
 import stat
 from collections.abc import Iterator
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +30,6 @@ def findings() -> Iterator[Finding]:
     yield from map(health.answer, (migrations, clock) if found[0].ok else ())
     yield files()
     yield static_files()
-    yield variables()
     yield from system_checks()
 
 
@@ -101,27 +98,6 @@ def _sources() -> Iterator[tuple[str, Path]]:
     for finder in get_finders():
         for name, storage in finder.list(None):
             yield name, Path(storage.path(name))
-
-
-def variables() -> Finding:
-    """Every ``FLUXSITE_`` variable is one that the settings read."""
-    known = _known_variables()
-    given = [name for name in os.environ if name.startswith("FLUXSITE_") and name not in known]
-    said = [f"{name} is none of ours{_nearest(name, known)}" for name in sorted(given)]
-    return Finding(
-        "settings", not said, f"{'; '.join(said)}" if said else "Every FLUXSITE_ variable is known.",
-        "Correct its name, or leave it out: README.md and fluxsite/settings.py have them all.",
-    )  # fmt: skip
-
-
-def _known_variables() -> set[str]:
-    source = Path(settings.BASE_DIR, "fluxsite", "settings.py").read_text()
-    return set(re.findall(r'env\.\w+\(\s*"(FLUXSITE_\w+)"', source))
-
-
-def _nearest(name: str, known: set[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]}?" if near else "."
 
 
 def system_checks() -> Iterator[Finding]:
