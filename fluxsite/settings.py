@@ -291,8 +291,8 @@ FLUXSITE_QUEUE_AGE_MINUTES = env.int("FLUXSITE_QUEUE_AGE_MINUTES", default=30)
 FLUXSITE_CLEANUP = env.str("FLUXSITE_CLEANUP", default="")
 
 # Logs -----------------------------------------------------------------------------------------------
-# How lines reach the terminal or the journal: json, text, or auto, which is text on a terminal only. The file,
-# var/log/fluxsite.log, is always JSON.
+# How lines reach the terminal or the journal: json, text, or auto, which is text on a terminal only. The
+# file, var/log/fluxsite.log, is always JSON.
 FLUXSITE_LOG_FORMAT = env.str("FLUXSITE_LOG_FORMAT", default="auto")
 # Where the file has more, in MB of a million bytes, housekeeping begins a new one.
 FLUXSITE_LOG_MB = env.int("FLUXSITE_LOG_MB", default=20)
