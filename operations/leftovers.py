@@ -29,6 +29,8 @@ from operations.models import Kind
 
 # A picture's files are written before its row: longer than any attempt takes in between.
 LEAST_SAFE = timedelta(hours=1)
+# A query may name 32,766 rows on SQLite, and a day may have more pictures.
+ASKED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -163,13 +165,14 @@ def _logs() -> Iterator[Leftover]:
 
 
 def names_under(folder: str) -> Iterator[tuple[str, list[str]]]:
-    """Each folder of the storage from there on, with the names of its files; drafts are left out."""
+    """Each folder of the storage from there on, with names of its files, some at a time; no drafts."""
     try:
         folders, files = default_storage.listdir(folder)
     except FileNotFoundError:
         return
-    if names := [name for name in files if name and not name.startswith(".")]:
-        yield folder, names
+    names = [name for name in files if name and not name.startswith(".")]
+    for start in range(0, len(names), ASKED_AT_ONCE):
+        yield folder, names[start : start + ASKED_AT_ONCE]
     for below in folders:
         yield from names_under(f"{folder}/{below}".strip("/"))
 

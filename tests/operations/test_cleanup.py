@@ -140,7 +140,11 @@ def test_loras_of_the_library_are_never_cleaned_away(alice: User, media: Path) -
     assert unnamed.exists()
 
 
-def test_files_that_no_row_names_go(alice: User, media: Path) -> None:
+@pytest.mark.parametrize("at_once", [1, 1000])
+def test_files_that_no_row_names_go(
+    alice: User, media: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(leftovers, "ASKED_AT_ONCE", at_once)
     kept = picture(alice)
     folder = (media / str(kept.file)).parent
     for name in (kept.file, kept.thumbnail):
