@@ -1,0 +1,123 @@
+"""Which job is drawn next, as one question to the database.
+
+Asked through Django it is seven small ones, and what a claim costs is the time Django takes to build them:
+2.1 ms for 10 jobs, 6 ms for 10,000 of 200 users. This is 0.2 and 0.9 ms (SQLite, tables as in ``bench.queue``).
+"""
+
+from collections.abc import Collection
+from functools import lru_cache
+from typing import Any
+
+from django.conf import settings
+
+# Fair share: who used fewer GPU-seconds in the last hour goes first. Users whose use is in the same step
+# are equal, and age decides between them: strict order would switch LoRAs after each picture.
+RECENT_SECONDS = 3600
+STEP_SECONDS = 10
+# A job whose LoRAs are not loaded may be passed by jobs that need no loading, for this long.
+PASSED_SECONDS = 30
+
+# In braces: times, which each database says in its own words.
+_NEXT_JOB = """
+WITH highest AS (
+    SELECT MAX(priority) AS priority FROM generation_job WHERE engine = %(engine)s AND state = 'queued'
+),
+-- Who has jobs of that priority, and waits since when.
+waiting AS (
+    SELECT owner_id, MIN(created_at) AS since FROM generation_job
+    WHERE engine = %(engine)s AND state = 'queued' AND priority = (SELECT priority FROM highest)
+    GROUP BY owner_id
+),
+-- What they used of late, running jobs included. Grouped twice: an index holds the order of the first.
+spent AS (
+    SELECT user_id AS owner_id, SUM(gpu_seconds) AS seconds FROM accounts_usageentry
+    WHERE created_at > {recently} AND user_id IN (SELECT owner_id FROM waiting)
+    GROUP BY user_id
+    UNION ALL
+    SELECT owner_id, {running_for} FROM generation_job WHERE state = 'running' AND started_at < {now}
+),
+used AS (
+    SELECT owner_id, SUM(seconds) AS seconds FROM spent GROUP BY owner_id
+),
+steps AS (
+    SELECT waiting.owner_id, since, FLOOR(COALESCE(seconds, 0) / %(step)s) AS step
+    FROM waiting LEFT JOIN used ON used.owner_id = waiting.owner_id
+),
+least AS (
+    SELECT owner_id, since FROM steps WHERE step = (SELECT MIN(step) FROM steps)
+),
+longest AS (
+    SELECT owner_id, since FROM least ORDER BY since LIMIT 1
+),
+oldest AS (
+    SELECT id, lora_set, created_at FROM generation_job AS job, longest
+    WHERE engine = %(engine)s AND state = 'queued' AND priority = (SELECT priority FROM highest)
+    AND (job.owner_id = longest.owner_id OR (job.owner_id IS NULL AND longest.owner_id IS NULL))
+    AND created_at = since
+    ORDER BY id LIMIT 1
+)
+SELECT * FROM generation_job
+WHERE id = COALESCE(
+    -- What was begun and abandoned: see ``JobQuerySet.abandoned``.
+    (
+        SELECT id FROM generation_job
+        WHERE engine = %(engine)s AND state = 'running' AND (lease_until <= {now} OR lease_until > {too_far})
+        ORDER BY created_at LIMIT 1
+    ),
+    (SELECT id FROM oldest WHERE lora_set IN ({warm}) OR created_at < {passed}),
+    -- What needs no loading passes it.
+    (
+        SELECT id FROM generation_job
+        WHERE engine = %(engine)s AND state = 'queued' AND priority = (SELECT priority FROM highest)
+        AND lora_set IN ({warm}) AND owner_id IN (SELECT owner_id FROM least)
+        ORDER BY created_at, id LIMIT 1
+    ),
+    (SELECT id FROM oldest)
+)
+-- Nothing while operators want nothing drawn.
+AND NOT EXISTS (SELECT 1 FROM gpu_pool WHERE engine = %(engine)s AND mode <> 'run')
+AND NOT EXISTS (
+    SELECT 1 FROM gpu_worker
+    WHERE host = %(host)s AND device = %(device)s AND engine = %(engine)s AND mode <> 'run'
+)
+"""
+
+
+def next_job(
+    vendor: str, engine: str, host: str, device: str, warm: Collection[str]
+) -> tuple[str, dict[str, Any]]:
+    """The question, in SQL of ``vendor``, and its parameters. The answer is a row of the job table, or none.
+
+    ``warm``: the sets of LoRAs that are loaded; none at all always is.
+    """
+    sets = {f"warm{number}": name for number, name in enumerate(["", *warm])}
+    slot = {"engine": engine, "host": host, "device": device}
+    sql = _sql(vendor, settings.FLUXSITE_LEASE_SECONDS, tuple(sets))
+    return sql, {**slot, "step": STEP_SECONDS, **sets}
+
+
+@lru_cache
+def _sql(vendor: str, lease: int, warm: tuple[str, ...]) -> str:
+    later, age = (_later_on_postgresql, _AGE_ON_POSTGRESQL)
+    if vendor == "sqlite":
+        later, age = _later_on_sqlite, _AGE_ON_SQLITE
+    return _NEXT_JOB.format(
+        now=later(0),
+        too_far=later(2 * lease),
+        recently=later(-RECENT_SECONDS),
+        passed=later(-PASSED_SECONDS),
+        running_for=age,
+        warm=", ".join(f"%({name})s" for name in warm),
+    )
+
+
+def _later_on_postgresql(seconds: int) -> str:
+    return f"STATEMENT_TIMESTAMP() + INTERVAL '{seconds} seconds'"
+
+
+def _later_on_sqlite(seconds: int) -> str:
+    return f"STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW', '{seconds} seconds')"
+
+
+_AGE_ON_POSTGRESQL = "EXTRACT(EPOCH FROM STATEMENT_TIMESTAMP() - started_at)"
+_AGE_ON_SQLITE = "(JULIANDAY('NOW') - JULIANDAY(started_at)) * 86400"
