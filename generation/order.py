@@ -17,7 +17,7 @@ STEP_SECONDS = 10
 # A job whose LoRAs are not loaded may be passed by jobs that need no loading, for this long.
 PASSED_SECONDS = 30
 
-# In braces: times, which each database says in its own words.
+# In braces: what each database says in its own words.
 _NEXT_JOB = """
 WITH highest AS (
     SELECT MAX(priority) AS priority FROM generation_job WHERE engine = %(engine)s AND state = 'queued'
@@ -52,8 +52,7 @@ longest AS (
 oldest AS (
     SELECT id, lora_set, created_at FROM generation_job AS job, longest
     WHERE engine = %(engine)s AND state = 'queued' AND priority = (SELECT priority FROM highest)
-    AND (job.owner_id = longest.owner_id OR (job.owner_id IS NULL AND longest.owner_id IS NULL))
-    AND created_at = since
+    AND {same_owner} AND created_at = since
     ORDER BY id LIMIT 1
 )
 SELECT * FROM generation_job
@@ -98,16 +97,14 @@ def next_job(
 
 @lru_cache
 def _sql(vendor: str, lease: int, warm: tuple[str, ...]) -> str:
-    later, age = (_later_on_postgresql, _AGE_ON_POSTGRESQL)
-    if vendor == "sqlite":
-        later, age = _later_on_sqlite, _AGE_ON_SQLITE
+    later, words = _WORDS[vendor]
     return _NEXT_JOB.format(
         now=later(0),
         too_far=later(2 * lease),
         recently=later(-RECENT_SECONDS),
         passed=later(-PASSED_SECONDS),
-        running_for=age,
         warm=", ".join(f"%({name})s" for name in warm),
+        **words,
     )
 
 
@@ -119,5 +116,21 @@ def _later_on_sqlite(seconds: int) -> str:
     return f"STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW', '{seconds} seconds')"
 
 
-_AGE_ON_POSTGRESQL = "EXTRACT(EPOCH FROM STATEMENT_TIMESTAMP() - started_at)"
-_AGE_ON_SQLITE = "(JULIANDAY('NOW') - JULIANDAY(started_at)) * 86400"
+# A job that the studio asks for itself has no owner. Each database finds this one through its index.
+_WORDS = {
+    "postgresql": (
+        _later_on_postgresql,
+        {
+            "running_for": "EXTRACT(EPOCH FROM STATEMENT_TIMESTAMP() - started_at)",
+            "same_owner": "(job.owner_id = longest.owner_id"
+            " OR (job.owner_id IS NULL AND longest.owner_id IS NULL))",
+        },
+    ),
+    "sqlite": (
+        _later_on_sqlite,
+        {
+            "running_for": "(JULIANDAY('NOW') - JULIANDAY(started_at)) * 86400",
+            "same_owner": "job.owner_id IS longest.owner_id",
+        },
+    ),
+}
