@@ -193,7 +193,7 @@ def test_a_device_that_fails_ends_the_process_and_frees_the_job(
     monkeypatch.setattr(runner, "_process", broken(process, fail(DeviceFailed("The device failed: Xid 79"))))
     monkeypatch.setattr("os._exit", ends.append)
     monkeypatch.setattr("logging.shutdown", lambda: None)
-    runner.run_next_job("bf16")
+    runner.run_jobs("bf16")
     job.refresh_from_db()
     assert (ends, job.state, job.attempt) == ([1], "running", 1)
     again = Job.objects.claim("bf16", Worker.start("other", "cpu", "bf16", 1))
@@ -232,7 +232,7 @@ def test_the_heartbeat_renews_the_lease_of_the_job_in_hand(alice: User, process:
     def beat() -> None:
         Job.objects.update(lease_until=Now() - timedelta(seconds=1))
         process.beat()
-        assert not Job.objects.work_for("bf16")
+        assert not Job.objects.abandoned("bf16").exists()
 
     broken(process, beat).run_next_job()
     job.refresh_from_db()
