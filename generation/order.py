@@ -1,7 +1,8 @@
 """Which job is drawn next, and whether there is one: each is one question to the database.
 
-Asked through Django the first is seven small ones, and what a claim costs is the time that Django takes to build
-them: 2.1 ms for 10 jobs, 6 ms for 10,000 of 200 users. This is 0.2 and 0.7 ms (SQLite, rows as in ``bench.queue``).
+Asked through Django the first is seven small ones, and the most that it costs is the time in which Django
+builds them: 2.1 ms for 10 jobs, 4.2 ms for 10,000 of 200 users. This takes 0.2 and 0.7 ms (SQLite, rows as
+in ``bench.queue``).
 """
 
 from collections.abc import Collection
