@@ -116,6 +116,16 @@ def test_the_model_stays_loaded(alice: User, process: WorkerProcess) -> None:
     assert process.engine is engine
 
 
+@pytest.mark.parametrize(("seconds", "states"), [(0, ["succeeded", "queued"]), (60, ["succeeded"] * 2)])
+def test_a_wake_up_is_for_one_job_and_the_short_ones_after_it(
+    alice: User, process: WorkerProcess, monkeypatch: pytest.MonkeyPatch, seconds: float, states: list[str]
+) -> None:
+    monkeypatch.setattr(runner, "WAKE_UP_SECONDS", seconds)
+    jobs = [submit(alice) for _ in range(2)]
+    broken(process, fail(AssertionError("no fault")), seed=99).run_next_jobs()
+    assert [Job.objects.get(pk=job.pk).state for job in jobs] == states
+
+
 def test_without_a_job_it_does_nothing(process: WorkerProcess) -> None:
     assert process.run_next_job() == "nothing to do"
 
