@@ -1,6 +1,7 @@
 """What those who run the studio may do to jobs: only by actions, and only with the permission."""
 
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -55,7 +56,7 @@ def test_jobs_are_found_by_state_engine_user_and_date(alice: User, bob: User, op
     job, other = submit(alice), submit(bob, engine="fp4")
     Job.objects.filter(pk=other.pk).update(state="failed", created_at=Now() - timedelta(days=2))
     today = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
-    filters = {
+    filters: dict[str, Any] = {
         "state__exact": "queued", "engine": "bf16", "owner__id__exact": alice.pk, "created_at__gte": today,
     }  # fmt: skip
     for name, value in filters.items():
