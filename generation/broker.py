@@ -34,7 +34,7 @@ RECHECK_SECONDS = 1.0
 RETURN_SECONDS = 0.25
 # How often a busy worker is looked at, to see whether it is stuck.
 GLANCE_SECONDS = 0.05
-TASK = "generation.runner.run_next_job"
+TASK = "generation.runner.run_jobs"
 
 
 def ignore_sigterm() -> None:
@@ -88,10 +88,9 @@ class JobBroker(Broker):  # type: ignore[misc]
         """Whether the worker has something to do: a job, or to give its memory back."""
         self.checked_at = time.monotonic()
         try:
-            wanted = Worker.wanted(*self.slot)
-            if wanted == Mode.RUN:
-                return Job.objects.work_for(self.list_key)
-            return wanted == Mode.DRAIN and worker.has_model()
+            if Job.objects.work_for(*self.slot):
+                return True
+            return worker.has_model() and Worker.wanted(*self.slot) == Mode.DRAIN
         except DatabaseError:
             return self._database_is_away()
 

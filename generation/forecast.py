@@ -14,7 +14,7 @@ from django.core.cache import cache
 from django.utils import timezone
 
 from generation.models import Job
-from generation.queue import STEP_SECONDS
+from generation.order import STEP_SECONDS
 from gpu.models import Mode, Pool, Worker
 
 # Of how many jobs of an engine is learned, the newest ones.
@@ -142,7 +142,7 @@ def _free_slots(engine: str) -> list[float]:
 
 
 def _in_order(engine: str, usual: float) -> Iterator[tuple[UUID, float]]:
-    """Waiting jobs in the order in which ``JobQuerySet.next_for`` takes them, but for warm LoRAs."""
+    """Waiting jobs in the order in which ``generation.order`` gives them, but for warm LoRAs."""
     lines: dict[int, dict[int, deque[tuple[UUID, float]]]] = {}
     waiting = Job.objects.queued(engine).order_by("-priority", "created_at", "id")
     for pk, owner, priority, expected in waiting.values_list("pk", "owner", "priority", "expected_seconds"):

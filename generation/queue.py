@@ -12,24 +12,23 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import models, transaction
-from django.db.models import F, Min, Q, Sum
+from django.db import connections, models, transaction
+from django.db.models import F, Q, Sum
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts.models import UsageEntry
-from gpu.models import Mode, Worker
+from generation import order
+from gpu.models import Worker
 
 if TYPE_CHECKING:
     from accounts.models import User
     from generation.models import Job
-
-# Fair share: who used fewer GPU-seconds in the last hour goes first. Users whose use is in the same step
-# are equal, and age decides between them: strict order would switch LoRAs after each picture.
-RECENT = timedelta(hours=1)
-STEP_SECONDS = 10.0
-# A job whose LoRAs are not loaded may be passed by jobs that need no loading, for this long.
-PASSED_AT_MOST = timedelta(seconds=30)
+# Asked at each step, and so in SQL: Django takes six times as long to build it as the database to answer.
+_GOES_ON = """
+SELECT 1 FROM generation_job
+WHERE id = %s AND attempt = %s AND state = 'running' AND cancel_requested_at IS NULL
+"""
 
 
 def _lease() -> timedelta:
@@ -56,47 +55,30 @@ class JobQuerySet(models.QuerySet["Job"]):
     def queued(self, engine: str) -> "JobQuerySet":
         return self.filter(engine=engine, state="queued")
 
-    def work_for(self, engine: str) -> bool:
-        """Whether a worker of ``engine`` would find a job."""
-        return self.queued(engine).exists() or self.abandoned(engine).exists()
+    def work_for(self, host: str, device: str, engine: str) -> bool:
+        """Whether a worker of this slot would find a job, and is to take it."""
+        connection = connections[self.db]
+        with connection.cursor() as cursor:
+            cursor.execute(*order.work_for(connection.vendor, host, device, engine))
+            return cursor.fetchone() is not None
 
-    def next_for(self, engine: str, warm: Collection[str] = ()) -> "Job | None":
-        """The waiting job that is drawn next: by priority, then the owner's GPU-seconds of the last hour,
-        then what needs no LoRA loaded (``warm``: the sets that are), then age.
+    def next_for(self, engine: str, worker: Worker, warm: Collection[str] = ()) -> "Job | None":
+        """The job that ``worker`` is to draw next; None if there is none, or it is paused.
 
-        An index answers, whatever the length of the queue: who waits since when, and then one row.
+        What was begun and abandoned, then the waiting one: by priority, then the owner's GPU-seconds of the
+        last hour, then what needs no LoRA loaded (``warm``: the sets that are), then age.
         """
-        priorities = self.queued(engine).order_by("-priority").values_list("priority", flat=True)
-        while (highest := priorities.first()) is not None:
-            # Another worker may have taken the last of them meanwhile.
-            if job := self._next_of(self.queued(engine).filter(priority=highest), warm):
-                return job
-        return None
-
-    def _next_of(self, queued: "JobQuerySet", warm: Collection[str]) -> "Job | None":
-        """The same among jobs of one priority: as two queries they suit PostgreSQL's planner."""
-        queued = queued.order_by("created_at", "id")
-        oldest = dict(queued.order_by().values_list("owner").annotate(Min("created_at")))
-        if not oldest:
-            return None
-        users = self.first_by_share(oldest)
-        first = queued.filter(owner=min(users, key=oldest.__getitem__)).first()
-        if first is None or not first.lora_set or first.created_at < timezone.now() - PASSED_AT_MOST:
-            return first
-        return queued.filter(lora_set__in=["", *warm], owner__in=users).first() or first
-
-    def first_by_share(self, users: Iterable[int]) -> list[int]:
-        """Those of ``users`` who used least of late."""
-        steps = {user: seconds // STEP_SECONDS for user, seconds in self.recent_seconds(users).items()}
-        least = min(steps.values())
-        return [user for user, step in steps.items() if step == least]
+        vendor = connections[self.db].vendor
+        question = order.next_job(vendor, worker.host, worker.device, engine, warm)
+        return next(iter(self.raw(*question)), None)
 
     def recent_seconds(self, users: Iterable[int]) -> dict[int, float]:
         """GPU-seconds of each user in the last hour, running jobs included."""
         used: dict[int, float] = dict.fromkeys(users, 0.0)
         if len(used) < 2:
             return used
-        entries = UsageEntry.objects.filter(user__in=list(used), created_at__gt=Now() - RECENT)
+        recent = timedelta(seconds=order.RECENT_SECONDS)
+        entries = UsageEntry.objects.filter(user__in=list(used), created_at__gt=Now() - recent)
         for user, seconds in entries.values_list("user").annotate(Sum("gpu_seconds")):
             used[user] += seconds
         now = timezone.now()
@@ -109,18 +91,16 @@ class JobQuerySet(models.QuerySet["Job"]):
     # A worker's writes --------------------------------------------------------------------------------
 
     def claim(self, engine: str, worker: Worker, warm: Collection[str] = (), stage: str = "") -> "Job | None":
-        """Give the next job to ``worker`` until its lease runs out; None if there is none, or it is paused.
+        """Give the next job to ``worker`` until its lease runs out: see ``next_for``.
 
-        What was begun and abandoned goes first, then ``next_for``. ``warm``: sets of LoRAs that need no
-        loading. ``stage``: what the worker does first. Jobs that used up their attempts fail here instead
-        (they killed their workers).
+        ``stage``: what the worker does first. Jobs that used up their attempts fail here instead (they
+        killed their workers).
         """
         with transaction.atomic():
-            if Worker.wanted(worker.host, worker.device, engine) != Mode.RUN:
-                return None
-            abandoned = self._end_used_up(self.abandoned(engine).order_by("created_at"))
-            while job := abandoned.pop(0) if abandoned else self.next_for(engine, warm):
-                if self._take(job, worker, stage):
+            # Another worker may have taken it meanwhile.
+            while job := self.next_for(engine, worker, warm):
+                may_be_taken = job.state == "queued" or self._end_used_up([job])
+                if may_be_taken and self._take(job, worker, stage):
                     return job
         return None
 
@@ -182,7 +162,11 @@ class JobQuerySet(models.QuerySet["Job"]):
 
     def goes_on(self, pk: UUID, attempt: int) -> bool:
         """False: stop, the job was taken away or is to be cancelled."""
-        return self.held(pk, attempt).filter(cancel_requested_at=None).exists()
+        connection = connections[self.db]
+        key = self.model._meta.pk.get_db_prep_value(pk, connection)
+        with connection.cursor() as cursor:
+            cursor.execute(_GOES_ON, [key, attempt])
+            return cursor.fetchone() is not None
 
     def renew(self, pk: UUID, attempt: int, **progress: Any) -> bool:
         """Renew the lease and record progress. False: stop, the job was taken away or is to be cancelled."""

@@ -86,9 +86,7 @@ def check(job: Job, owner: User) -> None:
         "pending_jobs": 1,
         "storage_mb": 0,
     }
-    # ``no_key``: rows that point to them may come in meanwhile.
-    locked = Quota.objects.select_for_update(no_key=True, of=("self",))
-    for quota in locked.holding_for(owner):
+    for quota in Quota.objects.holding_for(owner, lock=True):
         for name in _limited(quota):
             if refusal := _balance(quota, name, owner).refusal(asked[name]):
                 raise refusal
@@ -96,8 +94,7 @@ def check(job: Job, owner: User) -> None:
 
 def check_storage(sender: object, owner: User, size: int, **_: Any) -> None:
     """Raise TooMuch if ``owner`` has no room for ``size`` bytes more; in the transaction that keeps them."""
-    locked = Quota.objects.select_for_update(no_key=True, of=("self",))
-    for quota in locked.holding_for(owner):
+    for quota in Quota.objects.holding_for(owner, lock=True):
         if refusal := _balance(quota, "storage_mb", owner).refusal(size / 1e6):
             raise refusal
 

@@ -15,6 +15,7 @@ class Bf16Engine(FluxEngine):
 
     name = "bf16"
     reproducible = True
+    inference_mode = True
 
     def _load_pipeline(self) -> FluxPipeline:
         # The convolutions of the VAE: cuDNN may otherwise choose another algorithm in another process.

@@ -1,11 +1,15 @@
 """What those who run the studio may do to jobs: only by actions, and only with the permission."""
 
+from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.db.models.functions import Now
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from accounts.models import Quota, UsageEntry, User
 from generation.models import Job
@@ -46,6 +50,18 @@ def test_priority_goes_up_and_down_while_a_job_is_not_over(alice: User, operator
     act(operator, "raise_priority", waiting, over)
     act(operator, "lower_priority", waiting, over)
     assert [Job.objects.get(pk=job.pk).priority for job in (waiting, over)] == [1, 0]
+
+
+def test_jobs_are_found_by_state_engine_user_and_date(alice: User, bob: User, operator: Client) -> None:
+    job, other = submit(alice), submit(bob, engine="fp4")
+    Job.objects.filter(pk=other.pk).update(state="failed", created_at=Now() - timedelta(days=2))
+    today = timezone.localtime().replace(hour=0, minute=0, second=0, microsecond=0)
+    filters: dict[str, Any] = {
+        "state__exact": "queued", "engine": "bf16", "owner__id__exact": alice.pk, "created_at__gte": today,
+    }  # fmt: skip
+    for name, value in filters.items():
+        page = operator.get(reverse(JOBS), {name: value})
+        assert list(page.context["cl"].result_list) == [job], name
 
 
 def test_a_job_is_asked_again_for_its_owner(alice: User, operator: Client) -> None:

@@ -42,7 +42,7 @@ def test_an_idle_worker_is_woken_once_for_a_waiting_job(
     jobs.checked_at = 0
     (wake_up,) = jobs.dequeue() or []
     task = SignedPackage.loads(wake_up[1])
-    assert (task["func"], task["args"]) == ("generation.runner.run_next_job", ("bf16",))
+    assert (task["func"], task["args"]) == ("generation.runner.run_jobs", ("bf16",))
     assert jobs.dequeue() is None
     worker.busy()
     assert jobs.dequeue() is None

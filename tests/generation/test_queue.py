@@ -9,9 +9,10 @@ from django.db.models.functions import Now
 from accounts.models import UsageEntry, User
 from generation import operations
 from generation.models import Job, lora_set
+from generation.queue import JobQuerySet
 from gpu.models import Mode, Pool, Worker
 from loras.models import Lora
-from tests.conftest import submit
+from tests.conftest import asked, submit
 from tests.generation.drawn import draw
 
 
@@ -221,6 +222,43 @@ def test_a_job_without_loras_never_waits_for_them(alice: User, worker: Worker) -
     plain = submit(alice)
     with_loras(submit(alice), "warm")
     assert Job.objects.claim("bf16", worker, ["warm"]) == plain
+
+
+def test_nobodys_jobs_stand_in_line_with_those_of_users(alice: User, worker: Worker) -> None:
+    trials = [Job.submit(None, **asked()) for _ in range(2)]
+    alices = submit(alice)
+    assert [claim(worker).pk for _ in range(3)] == [trials[0].pk, trials[1].pk, alices.pk]
+
+
+def test_jobs_of_one_moment_are_given_out_one_after_the_other(alice: User, worker: Worker) -> None:
+    jobs = [submit(alice), submit(alice)]
+    Job.objects.update(created_at=Now())
+    assert [claim(worker).pk for _ in range(2)] == [job.pk for job in jobs]
+
+
+def test_a_job_that_another_worker_took_meanwhile_is_left_to_it(
+    alice: User, worker: Worker, other_worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = submit(alice), submit(alice)
+    seen = Job.objects.next_for("bf16", worker)
+    assert claim(other_worker) == seen == first
+    look = JobQuerySet.next_for
+    answers = [seen]
+    monkeypatch.setattr(JobQuerySet, "next_for", lambda *of: answers.pop() if answers else look(*of))
+    assert claim(worker) == second
+
+
+def test_whether_there_is_work_is_what_a_claim_finds(alice: User, worker: Worker) -> None:
+    slot = (worker.host, worker.device, worker.engine)
+    assert not Job.objects.work_for(*slot)
+    submit(alice)
+    assert Job.objects.work_for(*slot)
+    job = claim(worker)
+    assert not Job.objects.work_for(*slot)
+    let_the_lease_run_out(job)
+    assert Job.objects.work_for(*slot)
+    operations.set_mode(worker, Mode.PAUSE)
+    assert not Job.objects.work_for(*slot)
 
 
 def test_what_was_begun_is_finished_first(alice: User, bob: User, worker: Worker) -> None:

@@ -120,6 +120,16 @@ def test_the_model_stays_loaded(alice: User, process: WorkerProcess) -> None:
     assert process.engine is engine
 
 
+@pytest.mark.parametrize(("seconds", "states"), [(0, ["succeeded", "queued"]), (60, ["succeeded"] * 2)])
+def test_a_wake_up_is_for_one_job_and_the_short_ones_after_it(
+    alice: User, process: WorkerProcess, monkeypatch: pytest.MonkeyPatch, seconds: float, states: list[str]
+) -> None:
+    monkeypatch.setattr(runner, "WAKE_UP_SECONDS", seconds)
+    jobs = [submit(alice) for _ in range(2)]
+    broken(process, fail(AssertionError("no fault")), seed=99).run_next_jobs()
+    assert [Job.objects.get(pk=job.pk).state for job in jobs] == states
+
+
 def test_without_a_job_it_does_nothing(process: WorkerProcess) -> None:
     assert process.run_next_job() == "nothing to do"
 
@@ -197,7 +207,7 @@ def test_a_device_that_fails_ends_the_process_and_frees_the_job(
     monkeypatch.setattr(runner, "_process", broken(process, fail(DeviceFailed("The device failed: Xid 79"))))
     monkeypatch.setattr("os._exit", ends.append)
     monkeypatch.setattr("logging.shutdown", lambda: None)
-    runner.run_next_job("bf16")
+    runner.run_jobs("bf16")
     job.refresh_from_db()
     assert (ends, job.state, job.attempt) == ([1], "running", 1)
     again = Job.objects.claim("bf16", Worker.start("other", "cpu", "bf16", 1))
@@ -236,7 +246,7 @@ def test_the_heartbeat_renews_the_lease_of_the_job_in_hand(alice: User, process:
     def beat() -> None:
         Job.objects.update(lease_until=Now() - timedelta(seconds=1))
         process.beat()
-        assert not Job.objects.work_for("bf16")
+        assert not Job.objects.abandoned("bf16").exists()
 
     broken(process, beat).run_next_job()
     job.refresh_from_db()
