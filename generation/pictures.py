@@ -5,18 +5,19 @@ import io
 from typing import Any
 
 import PIL.Image
+from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import transaction
 from django.utils import timezone
 from uuid_utils.compat import uuid7
 
-from generation import search
+from generation import png_metadata, search
 from generation.models import Image, Job
+from generation.png_metadata import Recipe, RecipeLora
 from gpu.engines import Cancelled
+from gpu.model_card import ModelCard
 
-# PNG level 1 is about 4 times as fast as the default 6, and the GPU waits meanwhile.
-PNG_LEVEL = 1
 THUMBNAIL_SIDE = 512
 
 
@@ -34,7 +35,7 @@ def write(job: Job, index: int, seed: int, image: PIL.Image.Image, **drawn: Any)
     dead cannot touch what another has stored. Raises OSError when the disk is full.
     """
     pk = uuid7()
-    png = png_bytes(image)
+    png = png_metadata.encoded(image, recipe(job, seed, **drawn))
     name = f"{timezone.now():images/%Y/%m/%d}/{pk}"
     row = Image(
         id=pk, job=job, owner_id=job.owner_id, index=index, seed=seed, width=image.width, height=image.height,
@@ -72,11 +73,17 @@ def _delete_files(row: Image) -> None:
     default_storage.delete(str(row.thumbnail))
 
 
-def png_bytes(image: PIL.Image.Image) -> bytes:
-    """The picture as PNG. The same pixels give the same bytes."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=PNG_LEVEL)
-    return buffer.getvalue()
+def recipe(job: Job, seed: int, **drawn: Any) -> Recipe:
+    """What the picture of ``seed`` in a job was drawn from, and how: see ``write``.
+
+    Nothing of it tells when, or which job: the same recipe drawn again gives the same file.
+    """
+    chosen = job.job_loras.all() if job.lora_set else ()
+    return Recipe(
+        job.prompt, job.width, job.height, seed, job.steps, job.engine,
+        **drawn, demo=ModelCard.of(settings.FLUXSITE_MODEL).demo,
+        loras=tuple(RecipeLora(one.slug, one.name, one.sha256, one.weight) for one in chosen),
+    )  # fmt: skip
 
 
 def thumbnail_bytes(image: PIL.Image.Image) -> bytes:

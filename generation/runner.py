@@ -20,6 +20,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections, connection
+from django.db.models import Prefetch, prefetch_related_objects
 from django.db.models.functions import Now
 
 from accounts.models import UsageEntry
@@ -339,9 +340,13 @@ class Attempt:
 
     def _loras(self) -> tuple[LoraRef, ...]:
         """The job's LoRAs. Raises LoraFailed where its owner may not use one of them any more."""
-        chosen = list(self.job.job_loras.select_related("lora")) if self.job.lora_set else []
+        if not self.job.lora_set:
+            return ()
+        # Kept with the job, for its pictures' files: the database may be away when those are written.
+        prefetch_related_objects([self.job], Prefetch("job_loras", JobLora.objects.select_related("lora")))
+        chosen = list(self.job.job_loras.all())
         loras = tuple(_lora_ref(one) for one in chosen)
-        if chosen and self.job.owner:
+        if self.job.owner:
             usable = Lora.objects.usable_by(self.job.owner, self.process.card.family)
             allowed = set(usable.filter(pk__in=[one.lora_id for one in chosen]).values_list("pk", flat=True))
             for one in chosen:

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from django.http import FileResponse, HttpRequest, HttpResponse
+from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_GET, require_safe
 
@@ -30,8 +30,9 @@ def image(request: HttpRequest, pk: UUID) -> HttpResponse:
 
 
 @require_GET
-def image_file(request: HttpRequest, pk: UUID) -> FileResponse:
-    return media.png(get_object_or_404(images_of(request), pk=pk), download="download" in request.GET)
+def image_file(request: HttpRequest, pk: UUID) -> HttpResponseBase:
+    """The PNG; with ``?download`` to save, with ``?download=plain`` without its recipe."""
+    return media.png(get_object_or_404(images_of(request), pk=pk), download=request.GET.get("download"))
 
 
 @require_GET

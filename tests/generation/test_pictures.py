@@ -45,8 +45,13 @@ def test_the_file_matches_its_hash_and_its_size(job: Job, media: Path) -> None:
     assert (row.owner, row.seed, row.width, row.height) == (job.owner, 7, 128, 64)
 
 
-def test_the_same_pixels_give_the_same_bytes() -> None:
-    assert pictures.png_bytes(drawing()) == pictures.png_bytes(drawing())
+def test_the_same_recipe_drawn_again_in_another_job_gives_the_same_file(job: Job, alice: User) -> None:
+    submit(alice, seed=7)
+    again = Job.objects.claim("bf16", Worker.start("atelier-02", "cpu", "bf16", 202))
+    assert again is not None
+    assert store(job).sha256 == store(again).sha256
+    row = pictures.write(again, 0, again.seed + 1, drawing(), model="tiny", backend="test")
+    assert row.sha256 != again.images.get().sha256
 
 
 @pytest.mark.parametrize(("size", "small"), [((2048, 1024), (512, 256)), ((128, 64), (128, 64))])

@@ -1,6 +1,7 @@
 """The pages: whose they are, what they say, and what they cost."""
 
 import re
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -538,6 +539,26 @@ def test_the_download_names_the_seed(client: Client, alice: User) -> None:
     download = read(client.get(f"{address}?download"))
     assert download["Content-Disposition"].startswith('attachment; filename="fluxsite-7-')
     assert "attachment" not in read(client.get(address)).get("Content-Disposition", "")
+
+
+def test_a_download_without_its_recipe_tells_nothing_but_the_mark(client: Client, alice: User) -> None:
+    image = draw(submit(alice, prompt="a secret", seed=7))
+    address = reverse("generation:image-file", args=[image.pk])
+    whole: Any = client.get(f"{address}?download")
+    plain = client.get(f"{address}?download=plain")
+    assert b"secret" in whole.getvalue()
+    assert b"secret" not in plain.content
+    assert b"trainedAlgorithmicMedia" in plain.content
+    assert plain["Content-Disposition"] == f'attachment; filename="fluxsite-{image.pk}.png"'
+    assert plain["ETag"] != whole["ETag"]
+
+
+def test_a_file_that_is_damaged_is_not_given_out_as_plain(client: Client, alice: User, media: Path) -> None:
+    image = draw(submit(alice))
+    path = media / str(image.file)
+    path.write_bytes(path.read_bytes()[:-20])
+    address = reverse("generation:image-file", args=[image.pk])
+    assert client.get(f"{address}?download=plain").status_code == 404
 
 
 # What they cost ------------------------------------------------------------------------------------------
