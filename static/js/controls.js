@@ -75,11 +75,12 @@ export function announce(text) {
 }
 
 function retire(toast) {
+  const canUndo = toast.querySelector("button");
   setTimeout(() => {
     if (toast.matches(":hover, :focus-within")) return retire(toast);
     toast.classList.add("leaving");
     setTimeout(() => toast.remove(), 200);
-  }, 6000);
+  }, canUndo ? 10_000 : 6000);
 }
 
 function closeMenus(except) {
