@@ -4,6 +4,7 @@ Rows as jobs leave them, without files; nine of ten are of one user, who asks. A
 stack, middleware and templates included, without the network. Needs 6 GB of free disk, and some minutes for
 each database.
 """
+# ruff: noqa: S608 (the SQL here is put together of our own words)
 
 import argparse
 import json
@@ -15,7 +16,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -24,6 +26,8 @@ from bench.processes import DATABASES, new_site
 from bench.queue import median_and_p95
 
 if TYPE_CHECKING:
+    from django.db.models import Model
+
     from accounts.models import User
     from generation.models import Image
     from loras.models import Lora
@@ -33,7 +37,8 @@ TURNS, PAGE = 60, 60
 DEEP = 1_000 * PAGE
 # Pictures that the rare word, the favourites and the collection have, however many there are.
 RARE, COLLECTED = 20, 500
-BATCH = 4_000
+BASE, EVERY, EPOCH = 1_000, timedelta(minutes=2), datetime(2020, 1, 1, tzinfo=UTC)
+FIRST = "bench_first_jobs"
 WANTED_MS, WANTED_GROWTH, WANTED_BYTES = 50, 2, 150_000
 NOUNS = (
     "circle", "ring", "square", "triangle", "heart", "lighthouse", "mountain", "river", "valley", "fox",
@@ -61,7 +66,10 @@ Figures = dict[tuple[str, int, str], Figure]
 
 
 def seed(count: int) -> None:
-    """Fill an empty studio with ``count`` pictures, of a job each."""
+    """Fill an empty studio with ``count`` pictures, of a job each.
+
+    The first 1,000 are made as the product makes them, each following thousand of those by the database.
+    """
     from django.db import connection
 
     from accounts.models import User
@@ -71,67 +79,106 @@ def seed(count: int) -> None:
     lora = Lora.objects.create(
         owner=owner, slug="paper", name="Paper Relief", state="ready", sha256="ab" * 32, size=1, family="demo"
     )
-    owners = [owner] * 9 + [other]
-    for start in range(0, count, BATCH):
-        insert(range(start, min(start + BATCH, count)), count, owners, lora)
+    insert(range(min(BASE, count)), count, [owner] * 9 + [other], lora)
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE TEMP TABLE {FIRST} AS SELECT id FROM generation_job")
+    for thousand in range(1, count // BASE):
+        copy(thousand)
+    insert(range(count, count + RARE), count, [owner], None)
     collect(owner)
     with connection.cursor() as cursor:
         # What autovacuum does on PostgreSQL by itself.
         cursor.execute("VACUUM ANALYZE" if connection.vendor == "postgresql" else "PRAGMA optimize")
 
 
-def insert(numbers: range, count: int, owners: "list[User]", lora: "Lora") -> None:
+def insert(numbers: range, count: int, owners: "list[User]", lora: "Lora | None") -> None:
+    """Pictures with these seeds; from ``count`` on they have the rare word, and are spread evenly."""
     from generation.models import Image, Job, JobLora, lora_set
 
+    now = datetime.now(UTC)
     jobs, images, chosen = [], [], []
-    with_lora = lora_set([lora])
     for number in numbers:
-        owner, has_lora = rng.choice(owners), rng.random() < 0.1
-        words = prompt(number, count)
+        loras = [lora] if lora and rng.random() < 0.1 else []
         job = Job(
-            owner=owner, prompt=words, width=1024, height=rng.choice((1024, 768, 1536)), seed=number,
-            engine=rng.choice(("fp4", "bf16")), state=Job.State.SUCCEEDED, count=1,
-            lora_set=with_lora if has_lora else "",
+            owner=rng.choice(owners), prompt=prompt(is_rare=number >= count), seed=number, count=1,
+            width=1024, height=rng.choice((1024, 768, 1536)), engine=rng.choice(("fp4", "bf16")),
+            state=Job.State.SUCCEEDED, lora_set=lora_set(loras),
         )  # fmt: skip
+        chosen += [
+            JobLora(
+                job=job, lora=one, order=0, weight=1, name=one.name, slug=one.slug, sha256=one.sha256
+            )
+            for one in loras
+        ]  # fmt: skip
+        age = count - number if number < count else (number - count) * count // RARE
         jobs.append(job)
-        if has_lora:
-            chosen.append(
-                JobLora(
-                    job=job, lora=lora, order=0, weight=1, name=lora.name, slug=lora.slug, sha256=lora.sha256
-                )
-            )  # fmt: skip
-        images.append(image(job, words, number, count))
+        images.append(image(job, now - age * EVERY))
     Job.objects.bulk_create(jobs)
     JobLora.objects.bulk_create(chosen)
     Image.objects.bulk_create(images)
 
 
-def image(job: Any, words: str, number: int, count: int) -> "Image":
-    """Number 0 is the oldest: pictures were made one every two minutes, until now."""
-    from django.utils import timezone
-
+def image(job: Any, made_at: datetime) -> "Image":
     from generation import search
     from generation.models import Image
     from generation.moments import moment_at
 
-    made_at = timezone.now() - (count - number) * timedelta(minutes=2)
     lora = " Paper Relief" if job.lora_set else ""
     return Image(
-        job=job, owner=job.owner, index=0, seed=number, width=job.width, height=job.height, model="demo",
-        backend="diffusers", file=f"images/{job.pk}.png", sha256=f"{number:064x}", size=1_400_000,
-        thumbnail=f"images/{job.pk}.webp", created_at=made_at,
-        moment=moment_at(made_at) + rng.randrange(2**22),
-        words=f"{words.replace(',', '')} {number}{lora}", facts=search.facts_of(job),
+        job=job, owner=job.owner, index=0, seed=job.seed, width=job.width, height=job.height, model="demo",
+        backend="diffusers", file=f"images/{job.pk}.png", sha256=f"{job.seed:064x}", size=1_400_000,
+        thumbnail=f"images/{job.pk}.webp", moment=moment_at(made_at) + rng.randrange(2**22),
+        words=f"{job.prompt.replace(',', '')} {job.seed}{lora}", facts=search.facts_of(job),
         favourite=rng.random() < 0.1,
     )  # fmt: skip
 
 
-def prompt(number: int, count: int) -> str:
-    """Some twenty words. Half of them name a star; the rare one is in ``RARE`` of them, spread evenly."""
+def prompt(*, is_rare: bool) -> str:
+    """Some twenty words. Half of them name a star."""
     first = "a star" if rng.random() < 0.5 else f"a {rng.choice(NOUNS)}"
-    rare = ", obelisk" if number % max(1, count // RARE) == 0 else ""
     looks = ", ".join(f"{rng.choice(LOOKS)} {rng.choice(NOUNS)}" for _ in range(7))
-    return f"{first} on a {rng.choice(LOOKS)} background, {looks}{rare}"
+    return f"{first} on a {rng.choice(LOOKS)} background, {looks}{', obelisk' if is_rare else ''}"
+
+
+def copy(thousand: int) -> None:
+    """Insert the first thousand once more, with other ids and seeds, later."""
+    from django.db import transaction
+
+    from generation.models import Image, Job, JobLora
+    from generation.moments import moment_at
+
+    later = moment_at(EPOCH + EVERY * BASE * thousand) - moment_at(EPOCH)
+    job = {"job_id": other_id("job_id", thousand)}
+    own = {"id": other_id("id", thousand), "seed": f"seed + {thousand * BASE}"}
+    place = {"moment": f"moment + {later}", "words": f"words || ' {thousand}'"}
+    with transaction.atomic():
+        copy_rows(Job, own, "id")
+        copy_rows(JobLora, job, "job_id")
+        copy_rows(Image, own | job | place, "job_id")
+
+
+def copy_rows(model: "type[Model]", changes: dict[str, str], job: str) -> None:
+    """``changes``: an expression for each column that is another in the copy; ``job``: the one of the job."""
+    from django.db import connection
+
+    names = [str(field.column) for field in model._meta.concrete_fields]
+    changed = {name: changes.get(name, f'"{name}"') for name in names if name != "id" or name in changes}
+    columns = ", ".join(f'"{name}"' for name in changed)
+    table = model._meta.db_table
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"INSERT INTO {table} ({columns}) SELECT {', '.join(changed.values())} FROM {table}"
+            f" WHERE {job} IN (SELECT id FROM {FIRST})"
+        )
+
+
+def other_id(column: str, thousand: int) -> str:
+    """The id in ``column`` with other last digits, as an expression."""
+    from django.db import connection
+
+    if connection.vendor == "postgresql":
+        return f"(left({column}::text, 28) || '{thousand:08x}')::uuid"
+    return f"substr({column}, 1, 24) || '{thousand:08x}'"
 
 
 def collect(owner: "User") -> None:
@@ -139,8 +186,10 @@ def collect(owner: "User") -> None:
 
     mine = Image.objects.visible_to(owner)
     every = max(1, mine.count() // COLLECTED)
-    chosen = list(mine.newest_first().only("moment"))[::every]
-    Collection.objects.create(owner=owner, name="Valley").add(chosen[:COLLECTED])
+    chosen = mine.newest_first().only("moment").iterator()
+    Collection.objects.create(owner=owner, name="Valley").add(
+        list(islice(chosen, 0, None, every))[:COLLECTED]
+    )
 
 
 # Measuring --------------------------------------------------------------------------------------------
@@ -149,6 +198,7 @@ def collect(owner: "User") -> None:
 def addresses() -> dict[str, str]:
     from accounts.models import User
     from generation.models import Collection, Image
+    from generation.moments import made_at
 
     mine = Image.objects.visible_to(User.objects.get(username="ana")).kept().newest_first()
     place = min(DEEP, mine.count() * 9 // 10)
@@ -162,12 +212,12 @@ def addresses() -> dict[str, str]:
         "engine": "/gallery/?engine=fp4",
         "favourites": "/gallery/?favourite=1",
         "collection": f"/gallery/?collection={Collection.objects.get().pk}",
-        "one month, common word": "/gallery/?q=star&" + month(mine[place].created_at),
+        "one month, common word": "/gallery/?q=star&" + month(made_at(mine[place].moment)),
     }
 
 
 def month(end: Any) -> str:
-    return f"since={end - timedelta(days=30):%Y-%m-%d}&until={end:%Y-%m-%d}"
+    return f"from={end - timedelta(days=30):%Y-%m-%d}&to={end:%Y-%m-%d}"
 
 
 class Visitor:

@@ -20,6 +20,8 @@ from loras.models import Lora
 # What a moment can say: see generation.moments.
 FIRST_DAY, LAST_DAY = date(2020, 1, 1), date(2088, 12, 31)
 MOST_LETTERS = 400
+# What is called otherwise in the query string: the first of them is a word of Python.
+NAMES = {"since": "from", "until": "to"}
 _DAYS = [
     MinValueValidator(FIRST_DAY, f"Use a date from {FIRST_DAY:%Y} to {LAST_DAY:%Y}."),
     MaxValueValidator(LAST_DAY, f"Use a date from {FIRST_DAY:%Y} to {LAST_DAY:%Y}."),
@@ -66,6 +68,10 @@ class FilterForm(forms.Form):
         if days[0] and days[1] and days[0] > days[1]:
             self.add_error("until", "The last day is before the first. Exchange them.")
         return self.cleaned_data
+
+    def add_prefix(self, field_name: str) -> str:
+        """What a field is called in the query string."""
+        return NAMES.get(field_name, field_name)
 
     @property
     def sentences(self) -> list[str]:
@@ -133,7 +139,7 @@ class Filters:
     def pairs(self) -> dict[str, str]:
         """What of the query string says them."""
         texts = {field.name: _text(getattr(self, field.name)) for field in fields(self)}
-        return {name: text for name, text in texts.items() if text and name != "trash"}
+        return {NAMES.get(name, name): text for name, text in texts.items() if text and name != "trash"}
 
     def url(self, **changes: Any) -> str:
         """The address of these filters with some changed."""

@@ -82,20 +82,11 @@ class ImageQuerySet(models.QuerySet["Image"]):
             yield from page
             page = list(self.before(page[-1].place)[:size])  # type: ignore[attr-defined]
 
-    # Favourites ---------------------------------------------------------------------------------------
-
-    def mark(self, *, favourite: bool) -> int:
-        """Make favourites of them, or no favourites; returns how many were not."""
-        return self.filter(favourite=not favourite).update(favourite=favourite)
-
     # The trash ----------------------------------------------------------------------------------------
 
     def trash(self) -> int:
         """Move to the trash what is not there; returns how many. Nothing is deleted."""
         return self.filter(trashed_at=None).update(trashed_at=Now())
-
-    def restore(self) -> int:
-        return self.exclude(trashed_at=None).update(trashed_at=None)
 
     def purge(self, at_once: int = 500) -> int:
         """Delete what is in the trash for good, files too, ``at_once`` a transaction; returns how many."""
@@ -109,6 +100,14 @@ class ImageQuerySet(models.QuerySet["Image"]):
     def bytes(self) -> int:
         """Of their PNG files."""
         return self.order_by().aggregate(sum=Sum("size"))["sum"] or 0
+
+    def restore(self) -> int:
+        return self.exclude(trashed_at=None).update(trashed_at=None)
+
+    # Favourites ---------------------------------------------------------------------------------------
+
+    def set_favourite(self, favourite: bool) -> int:
+        return self.update(favourite=favourite)
 
 
 class Image(models.Model):

@@ -74,12 +74,30 @@ export function announce(text) {
   if (live) live.textContent = text;
 }
 
-function retire(toast) {
+function retire(toast, seconds = 6) {
   setTimeout(() => {
     if (toast.matches(":hover, :focus-within")) return retire(toast);
     toast.classList.add("leaving");
     setTimeout(() => toast.remove(), 200);
-  }, 6000);
+  }, seconds * 1000);
+}
+
+// One line at the bottom, with one button at most: ``action`` is {label, act}.
+export function toast(text, { seconds = 6, action = null, picture = "circle-check" } = {}) {
+  const shown = Object.assign(document.createElement("div"), { className: "toast" });
+  shown.append(icon(picture), Object.assign(document.createElement("span"), { textContent: text }));
+  if (action) {
+    const button = Object.assign(document.createElement("button"), { className: "button ghost small", type: "button", textContent: action.label });
+    button.addEventListener("click", () => {
+      shown.remove();
+      action.act();
+    });
+    shown.append(button);
+  }
+  document.getElementById("toasts").append(shown);
+  announce(text);
+  retire(shown, seconds);
+  return shown;
 }
 
 function closeMenus(except) {
@@ -90,7 +108,7 @@ function closeMenus(except) {
 
 export function startControls() {
   nameThemeSwitch();
-  document.querySelectorAll(".toast").forEach(retire);
+  document.querySelectorAll(".toast").forEach((shown) => retire(shown));
   document.addEventListener("click", (event) => {
     closeMenus(event.target.closest("details.menu"));
     const button = event.target.closest("button");
