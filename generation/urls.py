@@ -1,6 +1,17 @@
 from django.urls import path
 
-from generation.views import collections, gallery, generate, jobs, picture, selection, workers
+from generation.views import (
+    collections,
+    compare,
+    gallery,
+    generate,
+    jobs,
+    picture,
+    selection,
+    shares,
+    visitors,
+    workers,
+)
 
 app_name = "generation"
 urlpatterns = [
@@ -25,6 +36,21 @@ urlpatterns = [
     path("images/<uuid:pk>/", picture.image, name="image"),
     path("images/<uuid:pk>/file/", picture.image_file, name="image-file"),
     path("images/<uuid:pk>/thumbnail/", picture.image_thumbnail, name="image-thumbnail"),
+    path("images/<uuid:pk>/compare/", compare.compare, name="compare"),
+    path("images/<uuid:pk>/finish/", picture.finish, name="image-finish"),
+    path("images/<uuid:pk>/variations/", picture.variations, name="image-variations"),
+    path("images/<uuid:pk>/favourite/", picture.favourite, name="image-favourite"),
+    path("images/<uuid:pk>/collect/", picture.collect, name="image-collect"),
+    path("images/<uuid:pk>/trash/", picture.trash, name="image-trash"),
+    path("images/<uuid:pk>/restore/", picture.restore, name="image-restore"),
+    path("images/<uuid:pk>/delete/", picture.delete, name="image-delete"),
+    path("shares/", shares.shares, name="shares"),
+    path("shares/new/", shares.create, name="share-create"),
+    path("shares/<uuid:pk>/revoke/", shares.revoke, name="share-revoke"),
+    path("s/<str:token>/", visitors.share, name="share"),
+    path("s/<str:token>/<uuid:pk>/", visitors.share_image, name="share-image"),
+    path("s/<str:token>/<uuid:pk>/file", visitors.share_file, name="share-file"),
+    path("s/<str:token>/<uuid:pk>/thumbnail", visitors.share_thumbnail, name="share-thumbnail"),
     path("workers/", workers.workers, name="workers"),
     path("workers/status/", workers.workers_status, name="workers-status"),
     path("workers/<uuid:pk>/mode/", workers.worker_mode, name="worker-mode"),

@@ -20,6 +20,11 @@ from generation import search
 from generation.models.job import Job
 from generation.moments import LAST_MOMENT, new_moment
 
+# What drafts are finished in.
+FINAL_ENGINE = "bf16"
+# Somebody who draws one recipe more often sees the first ones side by side.
+FAMILY_MOST = 12
+
 
 class ImageQuerySet(models.QuerySet["Image"]):
     """Lists go by ``place``: the moment of a picture, wherever the database finds it soonest."""
@@ -164,6 +169,53 @@ class Image(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("generation:image", args=[self.pk])
+
+    # Drawing it again ---------------------------------------------------------------------------------
+
+    def as_request(self) -> dict[str, Any]:
+        """What the API is to be sent to draw this picture again, and it alone."""
+        return self.job.as_request(seed=self.seed, count=1)
+
+    def variations(self, count: int) -> Job:
+        """Ask for the same with ``count`` new seeds, as one job. Raises what ``Job.again`` does."""
+        return self.job.again(seed=None, count=count)
+
+    def finish_in(self, engine: str) -> tuple[Job, bool]:
+        """The same picture on another engine: the job that draws or drew it, and whether that is new.
+
+        Raises what ``Job.again`` does.
+        """
+        with transaction.atomic():
+            # Held, so that of two clicks at once only one asks.
+            Image.objects.select_for_update(no_key=True).get(pk=self.pk)
+            if there := self.find_job_in(engine):
+                return there, False
+            return self.job.again(engine=engine, seed=self.seed, count=1), True
+
+    def find_job_in(self, engine: str) -> Job | None:
+        """The job that drew this very picture on ``engine``, or draws it, or is to."""
+        drawn = (one.job for one in self.family() if one.job.engine == engine)
+        return next(drawn, None) or self._find_active_job(engine)
+
+    def _find_active_job(self, engine: str) -> Job | None:
+        seeds = Q(seed__lte=self.seed, seed__gt=self.seed - F("count"))
+        active = Job.objects.active().filter(seeds, owner=self.owner_id, engine=engine, **self._recipe())
+        same = (job for job in active.prefetch_related("job_loras") if job.weights == self.job.weights)
+        return next(same, None)
+
+    def family(self) -> "list[Image]":
+        """The kept pictures of this very recipe, seed and LoRAs included, itself among them; oldest first.
+
+        Only how they were drawn differs: the engine, and what drew them.
+        """
+        recipe = {f"job__{name}": value for name, value in self._recipe().items()}
+        same = Image.objects.filter(owner=self.owner_id, seed=self.seed, trashed_at=None, **recipe)
+        same = same.select_related("job").prefetch_related("job__job_loras").order_by("moment")
+        return [one for one in same[:FAMILY_MOST] if one.job.weights == self.job.weights]
+
+    def _recipe(self) -> dict[str, Any]:
+        job = self.job
+        return {name: getattr(job, name) for name in ("prompt", "width", "height", "steps", "lora_set")}
 
 
 @receiver(post_delete, sender=Image)

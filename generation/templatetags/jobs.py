@@ -46,6 +46,8 @@ def _tile(job: Job, index: int, image: Image | None) -> Tile:
         return Tile(index, "failed", "Failed")
     if job.state == Job.State.CANCELLED:
         return Tile(index, "cancelled", "Cancelled")
+    if job.state == Job.State.SUCCEEDED:
+        return Tile(index, "cancelled", "Deleted")
     if job.state == Job.State.QUEUED:
         now = waiting(job)
         return Tile(index, "waiting", "Queued" if index else now.words, wait="" if index else now.wait)
@@ -161,6 +163,19 @@ def seconds_each(job: Job) -> float | None:
     if job.state != Job.State.SUCCEEDED or job.attempt != 1 or job.draw_seconds is None:
         return None
     return job.draw_seconds / job.count
+
+
+@register.filter
+def timing(job: Job) -> str:
+    """Its stages: waited 0.4 s, loaded 9.2 s, drew 1.7 s each, saved 0.1 s; those that were measured."""
+    each = seconds_each(job)
+    stages = [
+        ("waited", job.waited_seconds, ""),
+        ("loaded", job.load_seconds, ""),
+        ("drew", each, " each" if job.count > 1 else ""),
+        ("saved", job.save_seconds, ""),
+    ]
+    return ", ".join(f"{did} {words.duration(took)}{more}" for did, took, more in stages if took is not None)
 
 
 @register.inclusion_tag("_partials/meter.html")

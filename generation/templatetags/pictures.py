@@ -1,78 +1,73 @@
-"""The tiles of the gallery."""
+"""A picture and its links, in words."""
 
+import json
+import re
 from collections.abc import Iterable
-from datetime import date, timedelta
-from uuid import UUID
+from math import gcd
+from typing import Any
 
 from django import template
-from django.urls import reverse
-from django.utils import timezone
-from django.utils.formats import date_format
-from django.utils.html import format_html
-from django.utils.safestring import SafeString, mark_safe
+from django.template import Context
+from django.utils.html import conditional_escape, format_html, format_html_join
+from django.utils.safestring import SafeString
 
-from generation.models import Image
-from generation.templatetags.studio import icon
+from accounts.models import User
+from generation.models import Image, ShareLink
+from generation.models.image import FINAL_ENGINE
 
 register = template.Library()
-ALT_LETTERS, NAME_LETTERS = 120, 40
-
-# A page has sixty of them. As a template they took 14 ms of the page's 23, so they are filled in here.
-_SHOT = (
-    '<li data-bytes="{size}"><a class="shot" href="{url}">'
-    '<img src="{url}thumbnail/" width="{width}" height="{height}" alt="{words}" loading="lazy"'
-    ' decoding="async"><span class="shot-words" aria-hidden="true"><span>{words}</span>'
-    '<b class="badge plate">{engine}</b></span></a>'
-    '<input class="ring" type="checkbox" name="images" value="{pk}" aria-label="Select: {name}">{heart}</li>'
-)
-_HEART = (
-    '<button class="heart" type="submit" form="act" formaction="{url}" name="images" value="{pk}"'
-    ' aria-pressed="{pressed}" aria-label="Favourite: {name}">{icon}</button>'
-)
-
-
-@register.simple_tag
-def shots(images: Iterable[Image], trash: bool) -> SafeString:
-    """A tile for each picture; in the trash without its heart."""
-    nobody = UUID(int=0)
-    pages = reverse("generation:image", args=[nobody]).removesuffix(f"{nobody}/")
-    hearts = ("", "") if trash else (_heart("favourite"), _heart("unfavourite"))
-    return mark_safe("".join(_shot(image, pages, hearts[image.favourite]) for image in images))  # noqa: S308
-
-
-def _heart(verb: str) -> str:
-    """The button that does ``verb``, with the picture's own words still to be filled in."""
-    return _HEART.format(
-        url=reverse(f"generation:pictures-{verb}"),
-        pressed="true" if verb == "unfavourite" else "false",
-        icon=icon("heart"),
-        pk="{pk}",
-        name="{name}",
-    )
-
-
-def _shot(image: Image, pages: str, heart: str) -> SafeString:
-    return format_html(
-        _SHOT.replace("{heart}", heart),
-        pk=image.pk,
-        url=f"{pages}{image.pk}/",
-        size=image.size,
-        width=image.width,
-        height=image.height,
-        engine=image.job.engine.upper(),
-        words=_cut(image.job.prompt, ALT_LETTERS),
-        name=_cut(image.job.prompt, NAME_LETTERS),
-    )
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+# Sides whose ratio needs larger numbers are told as they are.
+LARGEST_TERM = 21
 
 
 @register.filter
-def day_name(day: date) -> str:
-    """Today, Yesterday, or the date."""
-    today = timezone.localdate()
-    if day == today:
-        return "Today"
-    return "Yesterday" if day == today - timedelta(days=1) else date_format(day, "j F Y")
+def as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+@register.filter
+def ratio(image: Image) -> str:
+    """1152 × 768 as 3:2; nothing where that takes large numbers."""
+    part = gcd(image.width, image.height)
+    width, height = image.width // part, image.height // part
+    return f"{width}:{height}" if max(width, height) <= LARGEST_TERM else ""
+
+
+@register.filter
+def precision(image: Image) -> str:
+    """FP4 draft, or BF16 final."""
+    engine = image.job.engine
+    return f"{engine.upper()} {'final' if engine == FINAL_ENGINE else 'draft'}"
+
+
+@register.filter
+def with_triggers(prompt: str, triggers: Iterable[str]) -> SafeString:
+    """The prompt with the trigger words of its LoRAs set off."""
+    if not triggers:
+        return conditional_escape(prompt)
+    either = "|".join(re.escape(word) for word in sorted(triggers, key=len, reverse=True))
+    parts = re.split(f"({either})", prompt, flags=re.IGNORECASE)
+    looks = ("{}", '<b class="trigger">{}</b>')
+    marked = ((format_html(looks[place % 2], part),) for place, part in enumerate(parts))
+    return format_html_join("", "{}", marked)
+
+
+@register.filter
+def display_name(user: User) -> str:
+    """What strangers are told of somebody; never the email."""
+    return user.get_full_name() or user.get_username()
+
+
+@register.filter
+def subject(link: ShareLink) -> str:
+    """What a link shows, for its owner."""
+    if link.collection:
+        return link.collection.name
+    return link.image.job.prompt[:80] if link.image else ""
+
+
+@register.simple_tag(takes_context=True)
+def absolute(context: Context, link: ShareLink) -> str:
+    """The address to send to somebody."""
+    address: str = context["request"].build_absolute_uri(link.get_absolute_url())
+    return address

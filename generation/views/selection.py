@@ -1,4 +1,4 @@
-"""What can be done with the pictures that were chosen on a page: ``images``, each its id, 500 at most."""
+"""What can be done with the pictures that were chosen on a page: each an ``image``, its id, 500 at most."""
 
 from collections.abc import Callable
 from uuid import UUID
@@ -60,7 +60,7 @@ def _chosen(request: HttpRequest) -> ImageQuerySet:
 
 
 def _ids(request: HttpRequest) -> set[UUID]:
-    pks = {uuid_or_404(text) for text in request.POST.getlist("images")}
+    pks = {uuid_or_404(text) for text in request.POST.getlist("image")}
     if not pks:
         raise Refused("Choose a picture first.")
     if len(pks) > MOST:

@@ -74,16 +74,17 @@ export function announce(text) {
   if (live) live.textContent = text;
 }
 
-function retire(toast, seconds = 6) {
+function retire(toast) {
+  const canUndo = toast.querySelector("button");
   setTimeout(() => {
     if (toast.matches(":hover, :focus-within")) return retire(toast);
     toast.classList.add("leaving");
     setTimeout(() => toast.remove(), 200);
-  }, seconds * 1000);
+  }, canUndo ? 10_000 : 6000);
 }
 
 // One line at the bottom, with one button at most: ``action`` is {label, act}.
-export function toast(text, { seconds = 6, action = null, picture = "circle-check" } = {}) {
+export function toast(text, { action = null, picture = "circle-check" } = {}) {
   const shown = Object.assign(document.createElement("div"), { className: "toast" });
   shown.append(icon(picture), Object.assign(document.createElement("span"), { textContent: text }));
   if (action) {
@@ -96,7 +97,7 @@ export function toast(text, { seconds = 6, action = null, picture = "circle-chec
   }
   document.getElementById("toasts").append(shown);
   announce(text);
-  retire(shown, seconds);
+  retire(shown);
   return shown;
 }
 

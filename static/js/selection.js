@@ -4,7 +4,6 @@ import { announce, toast } from "./controls.js";
 const form = document.getElementById("selection");
 const dialog = document.getElementById("ask");
 const problem = document.getElementById("selection-error");
-const UNDO_SECONDS = 10;
 // These take pictures out of the list that is shown.
 const LEAVE = ["trash", "restore", "uncollect"];
 let anchor = null;
@@ -102,8 +101,8 @@ async function send(url, fields) {
 
 function fieldsOf(pictures, button = null) {
   const fields = new FormData(form, button);
-  fields.delete("images");
-  pictures.forEach((tile) => fields.append("images", idOf(tile)));
+  fields.delete("image");
+  pictures.forEach((tile) => fields.append("image", idOf(tile)));
   return fields;
 }
 
@@ -126,7 +125,7 @@ export async function act(button, pictures = chosen()) {
   if (verb.endsWith("favourite")) pictures.forEach((tile) => heart(tile, verb === "favourite"));
   const back = LEAVE.includes(verb) ? takeOut(pictures) : null;
   const action = undo && { label: "Undo", act: async () => putBack(back, await send(undo, fieldsOf(pictures))) };
-  toast(said, { seconds: undo ? UNDO_SECONDS : 6, action, picture: verb === "trash" ? "trash" : "circle-check" });
+  toast(said, { action, picture: verb === "trash" ? "trash" : "circle-check" });
   show();
   dispatchEvent(new CustomEvent("pictures-changed", { detail: { verb } }));
 }

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from accounts.models import User
 from generation.models import Job
-from generation.templatetags import jobs, pictures, studio
+from generation.templatetags import gallery, jobs, studio
 from generation.words import about, duration
 from gpu.models import Worker
 from tests.conftest import submit
@@ -95,9 +95,9 @@ def test_an_id_is_shortened_in_the_middle() -> None:
 
 def test_days_near_by_have_names() -> None:
     today = timezone.localdate()
-    assert pictures.day_name(today) == "Today"
-    assert pictures.day_name(today - timedelta(days=1)) == "Yesterday"
-    assert pictures.day_name(date(2024, 2, 3)) == "3 February 2024"
+    assert gallery.day_name(today) == "Today"
+    assert gallery.day_name(today - timedelta(days=1)) == "Yesterday"
+    assert gallery.day_name(date(2024, 2, 3)) == "3 February 2024"
 
 
 @pytest.mark.parametrize(
