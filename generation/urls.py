@@ -51,6 +51,7 @@ urlpatterns = [
     path("s/<str:token>/<uuid:pk>/", visitors.share_image, name="share-image"),
     path("s/<str:token>/<uuid:pk>/file", visitors.share_file, name="share-file"),
     path("s/<str:token>/<uuid:pk>/thumbnail", visitors.share_thumbnail, name="share-thumbnail"),
+    path("s/<path:rest>", visitors.damaged, name="share-damaged"),
     path("workers/", workers.workers, name="workers"),
     path("workers/status/", workers.workers_status, name="workers-status"),
     path("workers/<uuid:pk>/mode/", workers.worker_mode, name="worker-mode"),

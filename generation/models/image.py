@@ -176,8 +176,8 @@ class Image(models.Model):
         """What the API is to be sent to draw this picture again, and it alone."""
         return self.job.as_request(seed=self.seed, count=1)
 
-    def variations(self, count: int) -> Job:
-        """Ask for the same with ``count`` new seeds, as one job. Raises what ``Job.again`` does."""
+    def variations(self, count: int | str) -> Job:
+        """Ask for the same with ``count`` new seeds, 1–4, as one job. Raises what ``Job.again`` does."""
         return self.job.again(seed=None, count=count)
 
     def finish_in(self, engine: str) -> tuple[Job, bool]:

@@ -169,9 +169,10 @@ def seconds_each(job: Job) -> float | None:
 def timing(job: Job) -> str:
     """Its stages: waited 0.4 s, loaded 9.2 s, drew 1.7 s each, saved 0.1 s; those that were measured."""
     each = seconds_each(job)
+    loaded = job.load_seconds if job.load_seconds and job.load_seconds >= 0.05 else None
     stages = [
         ("waited", job.waited_seconds, ""),
-        ("loaded", job.load_seconds, ""),
+        ("loaded", loaded, ""),
         ("drew", each, " each" if job.count > 1 else ""),
         ("saved", job.save_seconds, ""),
     ]

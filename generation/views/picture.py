@@ -152,13 +152,8 @@ def image_thumbnail(request: HttpRequest, pk: UUID) -> FileResponse:
 def variations(request: HttpRequest, pk: UUID) -> HttpResponse:
     """The same recipe with ``count`` new seeds, as one job."""
     image = get_object_or_404(images_of(request), pk=pk)
-    job = submitted(lambda: image.variations(_count(request)))
+    job = submitted(lambda: image.variations(request.POST.get("count", "1")))
     return _page(request, image, job) if isinstance(job, Refused) else redirect(job)
-
-
-def _count(request: HttpRequest) -> int:
-    count = request.POST.get("count", "")
-    return int(count) if count.isdecimal() and len(count) < 4 else limits.MAX_COUNT
 
 
 @require_POST
@@ -193,7 +188,9 @@ def collect(request: HttpRequest, pk: UUID) -> HttpResponse:
     mine = Collection.objects.visible_to(user_of(request))
     if name := request.POST.get("name", "").strip():
         return _collect_in_new(request, image, name)
-    collection = get_object_or_404(mine, pk=uuid_or_404(request.POST.get("collection", "")))
+    if not (chosen := request.POST.get("collection")):
+        return _page(request, image, Refused("Choose a collection. Or type a name for a new one.", 400))
+    collection = get_object_or_404(mine, pk=uuid_or_404(chosen))
     if not collection.remove([image]):
         collection.add([image])
     return _back_to(request, image)

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from django.contrib.auth.decorators import login_not_required
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotModified
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_safe
 
 from generation import media
@@ -26,16 +26,30 @@ def for_visitors(view: Seen) -> Seen:
     def answer(request: HttpRequest, token: str, **named: Any) -> HttpResponseBase:
         links = ShareLink.objects.of_token(token).select_related("owner", "image__job", "collection")
         try:
-            response = view(request, get_object_or_404(links), **named)
+            return _private(view(request, get_object_or_404(links), **named))
         except Http404:
-            response = render(request, "generation/share_gone.html", status=404)
-        # No search engine finds it, no other site learns the address, no cache on the way keeps it.
-        response["X-Robots-Tag"] = "noindex, nofollow"
-        response["Referrer-Policy"] = "no-referrer"
-        response["Cache-Control"] = "private, no-cache"
-        return response
+            return _gone(request)
 
     return answer
+
+
+def _gone(request: HttpRequest) -> HttpResponseBase:
+    return _private(render(request, "generation/share_gone.html", status=404))
+
+
+def _private(response: HttpResponseBase) -> HttpResponseBase:
+    """No search engine finds it, no other site learns its address, no cache on the way keeps it."""
+    response["X-Robots-Tag"] = "noindex, nofollow"
+    response["Referrer-Policy"] = "no-referrer"
+    response["Cache-Control"] = "private, no-cache"
+    return response
+
+
+@login_not_required
+@require_safe
+def damaged(request: HttpRequest, rest: str) -> HttpResponseBase:
+    """What is left of a link that lost a part on its way; one that lost only its last slash works."""
+    return _gone(request) if "/" in rest else _private(redirect("generation:share", rest))
 
 
 @for_visitors
