@@ -1,6 +1,17 @@
 from django.urls import path
 
-from generation.views import compare, gallery, generate, jobs, picture, shares, visitors, workers
+from generation.views import (
+    collections,
+    compare,
+    gallery,
+    generate,
+    jobs,
+    picture,
+    selection,
+    shares,
+    visitors,
+    workers,
+)
 
 app_name = "generation"
 urlpatterns = [
@@ -11,6 +22,17 @@ urlpatterns = [
     path("jobs/<uuid:pk>/cancel/", jobs.cancel, name="cancel"),
     path("history/", jobs.history, name="history"),
     path("gallery/", gallery.gallery, name="gallery"),
+    path("trash/", gallery.trash, name="trash"),
+    path("trash/empty/", selection.empty_trash, name="empty-trash"),
+    *(
+        path(f"pictures/{verb}/", selection.act, {"verb": verb}, name=f"pictures-{verb}")
+        for verb in selection.VERBS
+    ),
+    path("pictures/delete/", selection.delete, name="pictures-delete"),
+    path("pictures/zip/", selection.download, name="pictures-zip"),
+    path("collections/", collections.collections, name="collections"),
+    path("collections/<uuid:pk>/", collections.collection, name="collection"),
+    path("collections/<uuid:pk>/delete/", collections.delete, name="collection-delete"),
     path("images/<uuid:pk>/", picture.image, name="image"),
     path("images/<uuid:pk>/file/", picture.image_file, name="image-file"),
     path("images/<uuid:pk>/thumbnail/", picture.image_thumbnail, name="image-thumbnail"),

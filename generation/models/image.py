@@ -1,13 +1,14 @@
 """Pictures, their gallery and their trash."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from typing import Any, ClassVar, Self
+from uuid import UUID
 
 from django.conf import settings
 from django.core.files.storage import default_storage
 from django.db import models, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, Sum
 from django.db.models.functions import Now
 from django.db.models.signals import post_delete
 from django.dispatch import receiver
@@ -17,7 +18,7 @@ from uuid_utils.compat import uuid7
 from accounts.models import User
 from generation import search
 from generation.models.job import Job
-from generation.moments import new_moment
+from generation.moments import LAST_MOMENT, new_moment
 
 # What drafts are finished in.
 FINAL_ENGINE = "bf16"
@@ -64,15 +65,46 @@ class ImageQuerySet(models.QuerySet["Image"]):
         """Newer ones than that at ``place``, oldest first."""
         return self.newest_first().filter(place__gt=place).order_by("place")
 
+    def between(self, first: int = 0, end: int = LAST_MOMENT) -> Self:
+        """Those from place ``first`` on, and before ``end``."""
+        return self.newest_first().filter(place__gte=first, place__lt=end)
+
     def count_to(self, most: int) -> int:
         """How many there are, ``most`` at most: counting a million takes longer than showing a page."""
         return self.order_by()[:most].count()
+
+    def all_of(self, pks: Collection[UUID]) -> list["Image"]:
+        """The pictures of these ids, newest first. Raises DoesNotExist where one is missing."""
+        found = list(self.filter(pk__in=pks).newest_first())
+        if len(found) != len(set(pks)):
+            raise Image.DoesNotExist
+        return found
+
+    def in_pages(self, size: int = 500) -> Iterator["Image"]:
+        """All, newest first, read ``size`` at a time: no query stays open however long each is looked at."""
+        page = list(self.newest_first()[:size])
+        while page:
+            yield from page
+            page = list(self.before(page[-1].place)[:size])  # type: ignore[attr-defined]
 
     # The trash ----------------------------------------------------------------------------------------
 
     def trash(self) -> int:
         """Move to the trash what is not there; returns how many. Nothing is deleted."""
         return self.filter(trashed_at=None).update(trashed_at=Now())
+
+    def purge(self, at_once: int = 500) -> int:
+        """Delete what is in the trash for good, files too, ``at_once`` a transaction; returns how many."""
+        purged = 0
+        while pks := list(self.trashed().order_by().values_list("pk", flat=True)[:at_once]):
+            # The trash again: what was restored meanwhile stays.
+            _, rows = Image.objects.trashed().filter(pk__in=pks).delete()
+            purged += rows.get("generation.Image", 0)
+        return purged
+
+    def bytes(self) -> int:
+        """Of their PNG files."""
+        return self.order_by().aggregate(sum=Sum("size"))["sum"] or 0
 
     def restore(self) -> int:
         return self.exclude(trashed_at=None).update(trashed_at=None)

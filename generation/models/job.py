@@ -134,6 +134,12 @@ class Job(models.Model):
             models.Index(
                 fields=["engine", "lease_until"], name="job_running", condition=models.Q(state="running")
             ),
+            # What each page shows of its reader's jobs in flight.
+            models.Index(
+                fields=["owner", "state"],
+                name="job_active_of_owner",
+                condition=models.Q(state__in=["queued", "running"]),
+            ),
             # What is learned from.
             models.Index(fields=["engine", "-id"], name="job_drawn", condition=models.Q(state="succeeded")),
         ]

@@ -32,13 +32,13 @@ def shares(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def create(request: HttpRequest) -> HttpResponse:
-    """Make a link to each ``image`` or to a ``collection``. A GET asks for how long, without JavaScript.
+    """Make a link to each ``image`` or to a ``collection``. A GET, or a POST with ``ask``, asks for how long.
 
-    A POST answers in JSON with the link and the list of links, where that is asked for.
+    Any other POST answers in JSON with the link and the list of links, where that is asked for.
     """
     asked = request.POST if request.method == "POST" else request.GET
     images, collection = _subject(request, asked.getlist("image"), asked.get("collection"))
-    if request.method != "POST":
+    if request.method != "POST" or "ask" in asked:
         return _asking(request, images, collection) if images or collection else redirect("generation:shares")
     days = asked.get("days", str(ShareLink.USUAL_DAYS))
     if days not in map(str, ShareLink.DAYS) or len(images) > MOST:

@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from accounts.models import User
-from generation.models import Job, ShareLink
+from generation.models import Collection, Job, ShareLink
 from loras.library import set_preview
 from tests.generation.drawn import finished
 from tests.loras.test_uploads import add
@@ -44,7 +44,8 @@ OWNED = [
 
 @pytest.fixture
 def job(alice: User) -> Job:
-    """A job that is over. Its owner has a LoRA and a link to its picture, too."""
+    """A job that is over. Its owner has a LoRA, a collection and a link to its picture, too."""
+    Collection.objects.create(owner=alice, name="Valley")
     set_preview(add(alice, name="Fog"), ContentFile(b"RIFF....WEBP"))
     job = finished(alice)
     ShareLink.to(alice, [job.images.get()])
@@ -57,6 +58,8 @@ def path(route: str, job: Job) -> str:
         pk = job.images.get().pk
     elif "shares/" in route:
         pk = ShareLink.objects.get().pk
+    elif "collections/" in route:
+        pk = Collection.objects.get().pk
     return "/" + route.replace("<uuid:pk>", str(pk)).replace("<slug:slug>", "fog")
 
 
@@ -118,5 +121,6 @@ def test_what_administrators_do_is_refused_to_others(
 @pytest.mark.parametrize("route", [route for route in PRIVATE if route not in ADMINISTRATORS])
 def test_its_owner_gets_an_answer(client: Client, alice: User, job: Job, route: str) -> None:
     client.force_login(alice)
-    # 409: the job that the walk wants to cancel is over. 400: there is no file.
-    assert answer(client, route, job) in (200, 201, 302, 400 if re.search("inspect|upload", route) else 409)
+    # 409: the job that the walk wants to cancel is over. 400: there is no file, or no name.
+    refused = 400 if re.search("inspect|upload|collections", route) else 409
+    assert answer(client, route, job) in (200, 201, 302, refused)

@@ -1,0 +1,45 @@
+"""Pictures as one ZIP file, made while it is sent: nothing of it is whole in memory or on the disk."""
+
+from collections.abc import Iterable, Iterator
+
+from django.core.files.storage import default_storage
+from zipstream import ZipStream
+
+from generation import png_metadata
+from generation.models import Image
+from generation.png_chunks import UnreadablePicture
+
+CHUNK = 256 * 1024
+MISSING = "missing.txt"
+
+
+def stream(images: Iterable[Image], *, recipe: bool = True) -> Iterator[bytes]:
+    """The file, piece by piece. PNGs are stored as they are; each is known by its id.
+
+    ``recipe``: without it the pictures tell neither prompt nor settings, and their names no seed. A picture
+    that cannot be read is named in ``missing.txt``: what was sent already cannot be taken back.
+    """
+    archive, missing = ZipStream(), []
+    for image in images:
+        try:
+            pieces = _pieces(image, recipe)
+        except (OSError, UnreadablePicture):
+            missing.append(_name(image, recipe))
+            continue
+        archive.add(pieces, _name(image, recipe))
+        yield from archive.all_files()
+    if missing:
+        archive.add("These pictures could not be read:\n" + "\n".join(missing) + "\n", MISSING)
+    yield from archive.finalize()
+
+
+def _name(image: Image, recipe: bool) -> str:
+    return f"fluxsite-{image.seed}-{image.pk}.png" if recipe else f"fluxsite-{image.pk}.png"
+
+
+def _pieces(image: Image, recipe: bool) -> Iterable[bytes]:
+    file = default_storage.open(str(image.file))
+    if recipe:
+        return file.chunks(CHUNK)
+    with file:
+        return [png_metadata.without_recipe(file.read())]
