@@ -1,7 +1,9 @@
 """Pictures as one ZIP file, made while it is sent: nothing of it is whole in memory or on the disk."""
 
 from collections.abc import Iterable, Iterator
+from typing import Any
 
+from django.core.files.base import File
 from django.core.files.storage import default_storage
 from zipstream import ZipStream
 
@@ -40,6 +42,11 @@ def _name(image: Image, recipe: bool) -> str:
 def _pieces(image: Image, recipe: bool) -> Iterable[bytes]:
     file = default_storage.open(str(image.file))
     if recipe:
-        return file.chunks(CHUNK)
+        return _chunks(file)
     with file:
         return [png_metadata.without_recipe(file.read())]
+
+
+def _chunks(file: "File[Any]") -> Iterator[bytes]:
+    with file:
+        yield from file.chunks(CHUNK)

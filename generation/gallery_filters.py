@@ -144,8 +144,12 @@ class Filters:
     def url(self, **changes: Any) -> str:
         """The address of these filters with some changed."""
         changed = replace(self, **changes)
-        path = reverse("generation:trash" if changed.trash else "generation:gallery")
-        return f"{path}?{urlencode(changed.pairs)}" if changed.pairs else path
+        return reverse("generation:trash" if changed.trash else "generation:gallery") + changed.query
+
+    @property
+    def query(self) -> str:
+        """``?q=star``, or nothing: what the page of a picture takes along."""
+        return f"?{urlencode(self.pairs)}" if self.pairs else ""
 
 
 def _text(value: Any) -> str:
