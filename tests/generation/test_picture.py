@@ -2,10 +2,12 @@
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from django.db import connections
 from django.test import Client
 
 from accounts.models import Quota, User
@@ -58,7 +60,7 @@ def test_its_stages_its_size_and_its_worker_are_told(client: Client, alice: User
     Job.objects.update(load_seconds=9.2, save_seconds=0.4)
     page = text(client.get(f"/images/{job.images.first().pk}/"))  # type: ignore[union-attr]
     assert "144 × 96 · 3:2" in page
-    assert "loaded 9.2 s, drew 1.7 s each, saved 0.4 s" in page
+    assert "loaded 9.2 s, drew 1.7 s each, saved 0.4 s" in page.replace("\u00a0", " ")
     assert "1 of 2" in page or "2 of 2" in page
 
 
@@ -271,6 +273,19 @@ def test_a_draft_is_finished_once(client: Client, image: Image) -> None:
     act(client, image, "finish")
     assert "It is there in BF16 already." in text(client.get(f"/images/{image.pk}/compare/"))
     assert Job.objects.count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_many_clicks_at_once_only_one_draws(image: Image) -> None:
+    def click(_: int) -> bool:
+        try:
+            return Image.objects.get(pk=image.pk).finish_in("bf16")[1]
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(5) as threads:
+        assert sum(threads.map(click, range(5))) == 1
+    assert Job.objects.filter(engine="bf16").count() == 1
 
 
 def test_the_same_picture_drawn_by_hand_is_its_final(client: Client, alice: User, image: Image) -> None:
