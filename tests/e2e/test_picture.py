@@ -97,7 +97,7 @@ def test_the_final_arrives_on_the_drafts_own_page(studio: Studio, api: Api, page
     log_in(page, studio)
     page.goto(studio.url + address)
     # Many steps take long enough to be seen; the same recipe is the same picture.
-    slow = api.submit("a star", engine="bf16", steps=40, width=192, height=128)
+    slow = api.submit("a star", engine="bf16", steps=40, count=2, width=192, height=128)
     api.submit(PROMPT, engine="bf16", seed=521, width=192, height=128)
     page.reload()
     expect(page.locator("#family .family-job")).to_be_visible()
