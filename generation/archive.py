@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from django.core.files.base import File
 from django.core.files.storage import default_storage
 from zipstream import ZipStream
 
@@ -21,13 +22,18 @@ def stream(images: Iterable[Image], *, recipe: bool = True) -> Iterator[bytes]:
     """
     archive, missing = ZipStream(), []
     for image in images:
+        name = _name(image, recipe)
         try:
-            pieces = _pieces(image, recipe)
-        except (OSError, UnreadablePicture):
-            missing.append(_name(image, recipe))
+            file = default_storage.open(str(image.file))
+        except FileNotFoundError:
+            missing.append(name)
             continue
-        archive.add(pieces, _name(image, recipe))
-        yield from archive.all_files()
+        with file:
+            try:
+                archive.add(_pieces(file, recipe), name)
+            except UnreadablePicture:
+                missing.append(name)
+            yield from archive.all_files()
     if missing:
         archive.add("These pictures could not be read:\n" + "\n".join(missing) + "\n", MISSING)
     yield from archive.finalize()
@@ -37,9 +43,5 @@ def _name(image: Image, recipe: bool) -> str:
     return f"fluxsite-{image.seed}-{image.pk}.png" if recipe else f"fluxsite-{image.pk}.png"
 
 
-def _pieces(image: Image, recipe: bool) -> Iterable[bytes]:
-    file = default_storage.open(str(image.file))
-    if recipe:
-        return file.chunks(CHUNK)
-    with file:
-        return [png_metadata.without_recipe(file.read())]
+def _pieces(file: "File[bytes]", recipe: bool) -> Iterable[bytes]:
+    return file.chunks(CHUNK) if recipe else [png_metadata.without_recipe(file.read())]

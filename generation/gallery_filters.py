@@ -29,6 +29,16 @@ _DAYS = [
 _SEED = f"Use a whole number from 0 to {limits.MAX_SEED}."
 
 
+class _CollectionField(forms.ModelChoiceField[Collection]):
+    """What is no id at all is no collection either."""
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            return super().to_python(value)
+        except forms.ValidationError as error:
+            raise forms.ValidationError(self.error_messages["invalid_choice"]) from error
+
+
 class FilterForm(forms.Form):
     """The query string of the gallery. All of it may be left out."""
 
@@ -53,7 +63,7 @@ class FilterForm(forms.Form):
         required=False, validators=_DAYS, error_messages={"invalid": "Write the last day as 2026-11-30."}
     )
     favourite = forms.BooleanField(required=False)
-    collection = forms.ModelChoiceField(
+    collection = _CollectionField(
         Collection.objects.none(), required=False,
         error_messages={"invalid_choice": "You have no such collection. Choose one of the list."},
     )  # fmt: skip
@@ -72,6 +82,11 @@ class FilterForm(forms.Form):
     def add_prefix(self, field_name: str) -> str:
         """What a field is called in the query string."""
         return NAMES.get(field_name, field_name)
+
+    @classmethod
+    def names(cls) -> set[str]:
+        """Of all filters, in the query string."""
+        return {NAMES.get(name, name) for name in cls.base_fields}
 
     @property
     def sentences(self) -> list[str]:
@@ -141,11 +156,15 @@ class Filters:
         texts = {field.name: _text(getattr(self, field.name)) for field in fields(self)}
         return {NAMES.get(name, name): text for name, text in texts.items() if text and name != "trash"}
 
+    @property
+    def query(self) -> str:
+        """``?q=star``, or nothing."""
+        return f"?{urlencode(self.pairs)}" if self.pairs else ""
+
     def url(self, **changes: Any) -> str:
-        """The address of these filters with some changed."""
+        """The address of the list with some filters changed."""
         changed = replace(self, **changes)
-        path = reverse("generation:trash" if changed.trash else "generation:gallery")
-        return f"{path}?{urlencode(changed.pairs)}" if changed.pairs else path
+        return reverse("generation:trash" if changed.trash else "generation:gallery") + changed.query
 
 
 def _text(value: Any) -> str:

@@ -12,6 +12,7 @@ from django.utils.html import format_html
 from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
 
 from generation import limits, media
+from generation.gallery_filters import FilterForm, Filters
 from generation.models import Collection, Image, ImageQuerySet, ShareLink
 from generation.models.image import FINAL_ENGINE
 from generation.views.shared import Refused, all_images_of, images_of, submitted, user_of, uuid_or_404
@@ -22,8 +23,6 @@ STRIP = 5
 COUNTED = 1000
 _TRASHED = """Picture moved to trash
 <button class="button ghost small" type="submit" form="act" formaction="{}">Undo</button>"""
-# What the gallery's address may say of which pictures it shows.
-FILTERS = ("q", "lora", "engine", "seed", "from", "to", "favourite", "collection")
 
 
 @require_safe
@@ -101,13 +100,15 @@ def _loras(request: HttpRequest, image: Image) -> list[ChosenLora]:
 
 def list_of(request: HttpRequest) -> ImageQuerySet:
     """The pictures among which this one was opened, newest first: the gallery as its address narrows it."""
-    return images_of(request)
+    form = FilterForm(user_of(request), request.GET)
+    filters = Filters.of(form) if form.is_valid() else Filters()
+    return filters.images(user_of(request)).select_related("job")
 
 
 def query_of(request: HttpRequest) -> str:
     """What the gallery's address said, to be carried along: ``?q=star``, or nothing."""
     query = request.GET.copy()
-    for name in set(query) - set(FILTERS):
+    for name in set(query) - FilterForm.names():
         del query[name]
     return f"?{query.urlencode()}" if query else ""
 
