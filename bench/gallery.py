@@ -65,10 +65,11 @@ Figures = dict[tuple[str, int, str], Figure]
 # Rows -------------------------------------------------------------------------------------------------
 
 
-def seed(count: int) -> None:
-    """Fill an empty studio with ``count`` pictures, of a job each.
+def seed(count: int, *, vacuum: bool = True) -> None:
+    """Fill an empty studio with ``count`` pictures, of a job each, and ``RARE`` more.
 
     The first 1,000 are made as the product makes them, each following thousand of those by the database.
+    ``vacuum``: do then what autovacuum does on PostgreSQL by itself; not within a transaction.
     """
     from django.db import connection
 
@@ -86,9 +87,9 @@ def seed(count: int) -> None:
         copy(thousand)
     insert(range(count, count + RARE), count, [owner], None)
     collect(owner)
-    with connection.cursor() as cursor:
-        # What autovacuum does on PostgreSQL by itself.
-        cursor.execute("VACUUM ANALYZE" if connection.vendor == "postgresql" else "PRAGMA optimize")
+    if vacuum and connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("VACUUM ANALYZE")
 
 
 def insert(numbers: range, count: int, owners: "list[User]", lora: "Lora | None") -> None:

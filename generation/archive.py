@@ -1,7 +1,6 @@
 """Pictures as one ZIP file, made while it is sent: nothing of it is whole in memory or on the disk."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from django.core.files.base import File
 from django.core.files.storage import default_storage
@@ -23,13 +22,18 @@ def stream(images: Iterable[Image], *, recipe: bool = True) -> Iterator[bytes]:
     """
     archive, missing = ZipStream(), []
     for image in images:
+        name = _name(image, recipe)
         try:
-            pieces = _pieces(image, recipe)
-        except (OSError, UnreadablePicture):
-            missing.append(_name(image, recipe))
+            file = default_storage.open(str(image.file))
+        except FileNotFoundError:
+            missing.append(name)
             continue
-        archive.add(pieces, _name(image, recipe))
-        yield from archive.all_files()
+        with file:
+            try:
+                archive.add(_pieces(file, recipe), name)
+            except UnreadablePicture:
+                missing.append(name)
+            yield from archive.all_files()
     if missing:
         archive.add("These pictures could not be read:\n" + "\n".join(missing) + "\n", MISSING)
     yield from archive.finalize()
@@ -39,14 +43,5 @@ def _name(image: Image, recipe: bool) -> str:
     return f"fluxsite-{image.seed}-{image.pk}.png" if recipe else f"fluxsite-{image.pk}.png"
 
 
-def _pieces(image: Image, recipe: bool) -> Iterable[bytes]:
-    file = default_storage.open(str(image.file))
-    if recipe:
-        return _chunks(file)
-    with file:
-        return [png_metadata.without_recipe(file.read())]
-
-
-def _chunks(file: "File[Any]") -> Iterator[bytes]:
-    with file:
-        yield from file.chunks(CHUNK)
+def _pieces(file: "File[bytes]", recipe: bool) -> Iterable[bytes]:
+    return file.chunks(CHUNK) if recipe else [png_metadata.without_recipe(file.read())]

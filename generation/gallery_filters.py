@@ -29,6 +29,16 @@ _DAYS = [
 _SEED = f"Use a whole number from 0 to {limits.MAX_SEED}."
 
 
+class _CollectionField(forms.ModelChoiceField[Collection]):
+    """What is no id at all is no collection either."""
+
+    def to_python(self, value: Any) -> Any:
+        try:
+            return super().to_python(value)
+        except forms.ValidationError as error:
+            raise forms.ValidationError(self.error_messages["invalid_choice"]) from error
+
+
 class FilterForm(forms.Form):
     """The query string of the gallery. All of it may be left out."""
 
@@ -53,7 +63,7 @@ class FilterForm(forms.Form):
         required=False, validators=_DAYS, error_messages={"invalid": "Write the last day as 2026-11-30."}
     )
     favourite = forms.BooleanField(required=False)
-    collection = forms.ModelChoiceField(
+    collection = _CollectionField(
         Collection.objects.none(), required=False,
         error_messages={"invalid_choice": "You have no such collection. Choose one of the list."},
     )  # fmt: skip
@@ -141,15 +151,15 @@ class Filters:
         texts = {field.name: _text(getattr(self, field.name)) for field in fields(self)}
         return {NAMES.get(name, name): text for name, text in texts.items() if text and name != "trash"}
 
-    def url(self, **changes: Any) -> str:
-        """The address of these filters with some changed."""
-        changed = replace(self, **changes)
-        return reverse("generation:trash" if changed.trash else "generation:gallery") + changed.query
-
     @property
     def query(self) -> str:
-        """``?q=star``, or nothing: what the page of a picture takes along."""
+        """``?q=star``, or nothing."""
         return f"?{urlencode(self.pairs)}" if self.pairs else ""
+
+    def url(self, **changes: Any) -> str:
+        """The address of the list with some filters changed."""
+        changed = replace(self, **changes)
+        return reverse("generation:trash" if changed.trash else "generation:gallery") + changed.query
 
 
 def _text(value: Any) -> str:

@@ -17,8 +17,8 @@ from gpu.engines import ENGINES
 from loras.models import Lora
 
 PAGE = 60
-# Counting goes so far: all 1,284 are counted as such, a million as "10,000+".
-MOST_IN_ALL = 10_000
+# Counting goes so far: all 1,284 are counted as such, a million as "5,000+".
+MOST_IN_ALL = 5_000
 MOST_FOUND = 1_000
 # Of a menu; what is not in it is found by its own page.
 MOST_OPTIONS = 40
@@ -85,7 +85,7 @@ def _total(user: User, filters: Filters, found: ImageQuerySet) -> str:
 
 
 def counted(images: ImageQuerySet, most: int) -> str:
-    """How many: 1,284, or 10,000+."""
+    """How many: 1,284, or 5,000+."""
     count = images.count_to(most + 1)
     return f"{count:,}" if count <= most else f"{most:,}+"
 

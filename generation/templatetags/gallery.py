@@ -11,13 +11,14 @@ from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
+from generation.gallery_filters import Filters
 from generation.models import Image
 from generation.templatetags.studio import icon
 
 register = template.Library()
 ALT_LETTERS, NAME_LETTERS = 120, 40
 
-# A page has sixty of them. As a template they took 14 ms of the page's 23, so they are filled in here.
+# A page has sixty of them: 1.2 ms of a processor's time so, 6.6 ms as a template.
 _SHOT = (
     '<li data-bytes="{size}"><a class="shot" href="{url}{query}">'
     '<img src="{url}thumbnail/" width="{width}" height="{height}" alt="{words}" loading="lazy"'
@@ -31,13 +32,29 @@ _HEART = (
 )
 
 
-@register.simple_tag
-def shots(images: Iterable[Image], trash: bool, query: str = "") -> SafeString:
-    """A tile for each picture; in the trash without its heart. ``query``: what its page is to know."""
-    nobody = UUID(int=0)
-    pages = reverse("generation:image", args=[nobody]).removesuffix(f"{nobody}/")
-    hearts = ("", "") if trash else (_heart("favourite"), _heart("unfavourite"))
-    return mark_safe("".join(_shot(image, pages, query, hearts[image.favourite]) for image in images))  # noqa: S308
+class Tiles:
+    """What all tiles of a page have in common, put together once: a page may have a list for each picture."""
+
+    def __init__(self, filters: Filters) -> None:
+        nobody = UUID(int=0)
+        self._pages = reverse("generation:image", args=[nobody]).removesuffix(f"{nobody}/")
+        self._query = "" if filters.trash else filters.query
+        hearts = ("", "") if filters.trash else (_heart("favourite"), _heart("unfavourite"))
+        self._shots = [_SHOT.replace("{heart}", heart) for heart in hearts]
+
+    def shot(self, image: Image) -> SafeString:
+        return format_html(
+            self._shots[image.favourite],
+            pk=image.pk,
+            url=f"{self._pages}{image.pk}/",
+            query=self._query,
+            size=image.size,
+            width=image.width,
+            height=image.height,
+            engine=image.job.engine.upper(),
+            words=_cut(image.job.prompt, ALT_LETTERS),
+            name=_cut(image.job.prompt, NAME_LETTERS),
+        )
 
 
 def _heart(verb: str) -> str:
@@ -51,19 +68,15 @@ def _heart(verb: str) -> str:
     )
 
 
-def _shot(image: Image, pages: str, query: str, heart: str) -> SafeString:
-    return format_html(
-        _SHOT.replace("{heart}", heart),
-        pk=image.pk,
-        url=f"{pages}{image.pk}/",
-        query=query,
-        size=image.size,
-        width=image.width,
-        height=image.height,
-        engine=image.job.engine.upper(),
-        words=_cut(image.job.prompt, ALT_LETTERS),
-        name=_cut(image.job.prompt, NAME_LETTERS),
-    )
+@register.simple_tag
+def tiles(filters: Filters) -> Tiles:
+    """Each leads to its picture among those that are shown; in the trash it has no heart."""
+    return Tiles(filters)
+
+
+@register.filter
+def shots(tiles: Tiles, images: Iterable[Image]) -> SafeString:
+    return mark_safe("".join(map(tiles.shot, images)))  # noqa: S308 (each is safe)
 
 
 def _cut(text: str, most: int) -> str:

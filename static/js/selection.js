@@ -100,7 +100,8 @@ async function send(url, fields) {
 }
 
 function fieldsOf(pictures, button = null) {
-  const fields = new FormData(form, button);
+  // A heart belongs to the form of all pages' buttons.
+  const fields = new FormData(form, button?.form === form ? button : null);
   fields.delete("image");
   pictures.forEach((tile) => fields.append("image", idOf(tile)));
   return fields;
