@@ -1,5 +1,6 @@
 """What the product needs of a place for files, beside Django's ``Storage``."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +25,8 @@ class PrivateStorage(Protocol):
     def listdir(self, path: str) -> tuple[list[str], list[str]]: ...
 
     def size(self, name: str) -> int: ...
+
+    def get_modified_time(self, name: str) -> datetime: ...
 
     def adopt(self, path: Path, name: str) -> None:
         """Take a draft in at ``name``; it is gone from ``path`` afterwards. What is there is replaced."""

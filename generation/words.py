@@ -27,3 +27,8 @@ def about(seconds: float | None) -> str:
     if seconds is None:
         return ""
     return f"~{max(1, round(seconds))} s" if seconds < 59.5 else f"~{duration(seconds)}"
+
+
+def pictures(count: int) -> str:
+    """1 picture, 1,284 pictures."""
+    return f"{count:,} picture{'' if count == 1 else 's'}"

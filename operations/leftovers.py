@@ -14,7 +14,6 @@ from uuid import UUID
 
 from django.conf import settings
 from django.contrib.sessions.models import Session
-from django.core.files.storage import default_storage
 from django.db import models, transaction
 from django.db.models.functions import Coalesce
 from django.utils import timezone
@@ -167,7 +166,7 @@ def _logs() -> Iterator[Leftover]:
 def names_under(folder: str) -> Iterator[tuple[str, list[str]]]:
     """Each folder of the storage from there on, with names of its files, some at a time; no drafts."""
     try:
-        folders, files = default_storage.listdir(folder)
+        folders, files = storage.listdir(folder)
     except FileNotFoundError:
         return
     names = [name for name in files if name and not name.startswith(".")]
@@ -209,14 +208,14 @@ def _orphans() -> Iterator[Leftover]:
     """Not of LoRAs: ``manage.py verify --repair`` moves those aside, where somebody can look at them."""
     for name in (name for folder in ("images", "previews") for name in orphans(folder)):
         try:
-            when, size = default_storage.get_modified_time(name), default_storage.size(name)
+            when, size = storage.get_modified_time(name), storage.size(name)
         except FileNotFoundError:
             continue
         yield Leftover(name, when, size, partial(_delete_name, name))
 
 
 def _delete_name(name: str) -> bool:
-    default_storage.delete(name)
+    storage.delete(name)
     return True
 
 

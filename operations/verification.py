@@ -7,9 +7,9 @@ from typing import Any
 from uuid import UUID
 
 from django.core.files.base import ContentFile, File
-from django.core.files.storage import default_storage
 from django.utils import timezone
 
+from files import storage
 from generation.models import Image
 from loras import library
 from loras.models import Lora
@@ -58,7 +58,7 @@ def fault_of(named: Named, with_hash: bool) -> Fault | None:
         if with_hash and named.sha256:
             what = "" if _sha256(named.file) == named.sha256 else CHANGED
         else:
-            what = "" if default_storage.exists(named.file) else MISSING
+            what = "" if storage.exists(named.file) else MISSING
     except FileNotFoundError:
         what = MISSING
     is_there = what and named.model._default_manager.filter(pk=named.row).exists()
@@ -67,7 +67,7 @@ def fault_of(named: Named, with_hash: bool) -> Fault | None:
 
 def _sha256(name: str) -> str:
     digest = hashlib.sha256()
-    with default_storage.open(name) as file:
+    with storage.open(name) as file:
         for chunk in file.chunks():
             digest.update(chunk)
     return digest.hexdigest()
@@ -76,10 +76,10 @@ def _sha256(name: str) -> str:
 def orphans() -> Iterator[Fault]:
     """Files that no row names, but for those that may be about to get one."""
     latest = timezone.now() - leftovers.safe_age()
-    folders = [folder for folder in default_storage.listdir("")[0] if folder not in _NOT_LOOKED_AT]
+    folders = [folder for folder in storage.listdir("")[0] if folder not in _NOT_LOOKED_AT]
     for name in (name for folder in folders for name in leftovers.orphans(folder)):
         try:
-            is_old = default_storage.get_modified_time(name) < latest
+            is_old = storage.get_modified_time(name) < latest
         except FileNotFoundError:
             continue
         if is_old:
@@ -101,9 +101,9 @@ def repair(fault: Fault) -> str:
 
 
 def _move_aside(name: str) -> str:
-    with default_storage.open(name) as file:
-        kept = default_storage.save(f"aside/{name}", File(file))
-    default_storage.delete(name)
+    with storage.open(name) as file:
+        kept = storage.save(f"aside/{name}", File(file))
+    storage.delete(name)
     return f"moved to {kept}"
 
 
@@ -115,8 +115,8 @@ def _draw_thumbnail(named: Named) -> str:
 
     image = Image.objects.get(pk=named.row)
     try:
-        with default_storage.open(str(image.file)) as file, PIL.Image.open(file) as picture:
-            default_storage.save(named.file, ContentFile(pictures.thumbnail_bytes(picture)))
+        with storage.open(str(image.file)) as file, PIL.Image.open(file) as picture:
+            storage.save(named.file, ContentFile(pictures.thumbnail_bytes(picture)))
     except (OSError, SyntaxError):  # missing or damaged: Pillow raises either
         return ""
     return "made anew"

@@ -17,6 +17,10 @@ class CollectionQuerySet(models.QuerySet["Collection"]):
         """A collection is its owner's alone."""
         return self.filter(owner=user)
 
+    def named(self, owner: User, name: str) -> "Collection":
+        """The owner's collection of this name, a new one where there was none."""
+        return self.get_or_create(owner=owner, name=name)[0]
+
 
 class Collection(models.Model):
     """Pictures of one owner under a name."""

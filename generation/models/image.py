@@ -1,12 +1,13 @@
 """Pictures, their gallery and their trash."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from typing import Any, ClassVar, Self
+from uuid import UUID
 
 from django.conf import settings
 from django.db import models, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, Sum
 from django.db.models.functions import Now
 from django.db.models.signals import post_delete
 from django.dispatch import receiver
@@ -17,7 +18,12 @@ from accounts.models import User
 from files import storage
 from generation import search
 from generation.models.job import Job
-from generation.moments import new_moment
+from generation.moments import LAST_MOMENT, new_moment
+
+# What drafts are finished in.
+FINAL_ENGINE = "bf16"
+# Somebody who draws one recipe more often sees the first ones side by side.
+FAMILY_MOST = 12
 
 
 class ImageQuerySet(models.QuerySet["Image"]):
@@ -59,9 +65,27 @@ class ImageQuerySet(models.QuerySet["Image"]):
         """Newer ones than that at ``place``, oldest first."""
         return self.newest_first().filter(place__gt=place).order_by("place")
 
+    def between(self, first: int = 0, end: int = LAST_MOMENT) -> Self:
+        """Those from place ``first`` on, and before ``end``."""
+        return self.newest_first().filter(place__gte=first, place__lt=end)
+
     def count_to(self, most: int) -> int:
         """How many there are, ``most`` at most: counting a million takes longer than showing a page."""
         return self.order_by()[:most].count()
+
+    def all_of(self, pks: Collection[UUID]) -> list["Image"]:
+        """The pictures of these ids, newest first. Raises DoesNotExist where one is missing."""
+        found = list(self.filter(pk__in=pks).newest_first())
+        if len(found) != len(set(pks)):
+            raise Image.DoesNotExist
+        return found
+
+    def in_pages(self, size: int = 500) -> Iterator["Image"]:
+        """All, newest first, read ``size`` at a time: no query stays open however long each is looked at."""
+        page = list(self.newest_first()[:size])
+        while page:
+            yield from page
+            page = list(self.before(page[-1].place)[:size])  # type: ignore[attr-defined]
 
     # The trash ----------------------------------------------------------------------------------------
 
@@ -69,8 +93,26 @@ class ImageQuerySet(models.QuerySet["Image"]):
         """Move to the trash what is not there; returns how many. Nothing is deleted."""
         return self.filter(trashed_at=None).update(trashed_at=Now())
 
+    def purge(self, at_once: int = 500) -> int:
+        """Delete what is in the trash for good, files too, ``at_once`` a transaction; returns how many."""
+        purged = 0
+        while pks := list(self.trashed().order_by().values_list("pk", flat=True)[:at_once]):
+            # The trash again: what was restored meanwhile stays.
+            _, rows = Image.objects.trashed().filter(pk__in=pks).delete()
+            purged += rows.get("generation.Image", 0)
+        return purged
+
+    def bytes(self) -> int:
+        """Of their PNG files."""
+        return self.order_by().aggregate(sum=Sum("size"))["sum"] or 0
+
     def restore(self) -> int:
         return self.exclude(trashed_at=None).update(trashed_at=None)
+
+    # Favourites ---------------------------------------------------------------------------------------
+
+    def set_favourite(self, favourite: bool) -> int:
+        return self.update(favourite=favourite)
 
 
 class Image(models.Model):
@@ -127,6 +169,53 @@ class Image(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("generation:image", args=[self.pk])
+
+    # Drawing it again ---------------------------------------------------------------------------------
+
+    def as_request(self) -> dict[str, Any]:
+        """What the API is to be sent to draw this picture again, and it alone."""
+        return self.job.as_request(seed=self.seed, count=1)
+
+    def variations(self, count: int | str) -> Job:
+        """Ask for the same with ``count`` new seeds, 1–4, as one job. Raises what ``Job.again`` does."""
+        return self.job.again(seed=None, count=count)
+
+    def finish_in(self, engine: str) -> tuple[Job, bool]:
+        """The same picture on another engine: the job that draws or drew it, and whether that is new.
+
+        Raises what ``Job.again`` does.
+        """
+        with transaction.atomic():
+            # Held, so that of two clicks at once only one asks.
+            Image.objects.select_for_update(no_key=True).get(pk=self.pk)
+            if there := self.find_job_in(engine):
+                return there, False
+            return self.job.again(engine=engine, seed=self.seed, count=1), True
+
+    def find_job_in(self, engine: str) -> Job | None:
+        """The job that drew this very picture on ``engine``, or draws it, or is to."""
+        drawn = (one.job for one in self.family() if one.job.engine == engine)
+        return next(drawn, None) or self._find_active_job(engine)
+
+    def _find_active_job(self, engine: str) -> Job | None:
+        seeds = Q(seed__lte=self.seed, seed__gt=self.seed - F("count"))
+        active = Job.objects.active().filter(seeds, owner=self.owner_id, engine=engine, **self._recipe())
+        same = (job for job in active.prefetch_related("job_loras") if job.weights == self.job.weights)
+        return next(same, None)
+
+    def family(self) -> "list[Image]":
+        """The kept pictures of this very recipe, seed and LoRAs included, itself among them; oldest first.
+
+        Only how they were drawn differs: the engine, and what drew them.
+        """
+        recipe = {f"job__{name}": value for name, value in self._recipe().items()}
+        same = Image.objects.filter(owner=self.owner_id, seed=self.seed, trashed_at=None, **recipe)
+        same = same.select_related("job").prefetch_related("job__job_loras").order_by("moment")
+        return [one for one in same[:FAMILY_MOST] if one.job.weights == self.job.weights]
+
+    def _recipe(self) -> dict[str, Any]:
+        job = self.job
+        return {name: getattr(job, name) for name in ("prompt", "width", "height", "steps", "lora_set")}
 
 
 @receiver(post_delete, sender=Image)

@@ -137,6 +137,9 @@ class Job(models.Model):
             models.Index(
                 fields=["engine", "lease_until"], name="job_running", condition=models.Q(state="running")
             ),
+            # What each page shows of its reader's jobs in flight.
+            # Not partial: SQLite would not see that its condition holds (6 s for a million of jobs).
+            models.Index(fields=["owner", "state"], name="job_state_of_owner"),
             # What is learned from.
             models.Index(fields=["engine", "-id"], name="job_drawn", condition=models.Q(state="succeeded")),
         ]
@@ -220,13 +223,35 @@ class Job(models.Model):
 
         Raises MissingLora when a LoRA has left the library: the same could not be drawn.
         """
+        asked = {name: getattr(self, name) for name in self.ASKED}
+        return Job.submit(self.owner, loras=self._loras_still_there(), parent=self, **asked)
+
+    def again(self, **changes: Any) -> "Job":
+        """Ask for the same as a new job, with ``changes``, checked as whatever its owner asks for.
+
+        Raises MissingLora, ValidationError (of rest_framework) and TooMuch, each with a sentence.
+        """
+        from generation.job_request import JobRequest  # it knows what the model allows
+
+        self._loras_still_there()
+        asked = JobRequest(data=self.as_request(**changes), context={"owner": self.owner})
+        asked.is_valid(raise_exception=True)
+        return Job.submit(self.owner, parent=self, **asked.validated_data)
+
+    def as_request(self, **changes: Any) -> dict[str, Any]:
+        """What the API is to be sent for the same, with ``changes``."""
+        loras = [
+            {"slug": one.lora.slug if one.lora else one.slug, "weight": one.weight}
+            for one in self.job_loras.select_related("lora")
+        ]
+        return {**{name: getattr(self, name) for name in self.ASKED}, "loras": loras, **changes}
+
+    def _loras_still_there(self) -> list[tuple[Lora, float]]:
         chosen = list(self.job_loras.select_related("lora"))
         for one in chosen:
             if one.lora is None:
                 raise MissingLora(f"{one.name} is no longer in the library.")
-        loras = [(one.lora, one.weight) for one in chosen if one.lora]
-        asked = {name: getattr(self, name) for name in self.ASKED}
-        return Job.submit(self.owner, loras=loras, parent=self, **asked)
+        return [(one.lora, one.weight) for one in chosen if one.lora]
 
     @property
     def is_over(self) -> bool:
@@ -236,6 +261,11 @@ class Job(models.Model):
     def seeds(self) -> range:
         """The seed of each picture, in order."""
         return range(self.seed, self.seed + self.count)
+
+    @property
+    def weights(self) -> list[tuple[str, float]]:
+        """Its LoRAs by their hashes, each with its weight, in an order of their own."""
+        return sorted((one.sha256, one.weight) for one in self.job_loras.all())
 
     @property
     def waited_seconds(self) -> float | None:

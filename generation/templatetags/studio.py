@@ -1,14 +1,9 @@
 """Small words and shapes that every page uses."""
 
-from datetime import timedelta
-from typing import Any
-
 from django import template
 from django.contrib.auth.models import AnonymousUser
 from django.db import connection
 from django.templatetags.static import static
-from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -76,16 +71,6 @@ def level(taken: float, limit: int) -> str:
     if taken >= limit:
         return "full"
     return "warn" if taken >= 0.8 * limit else ""
-
-
-@register.filter
-def day(moment: Any) -> str:
-    """Today, Yesterday, or the date."""
-    date = timezone.localdate(moment)
-    today = timezone.localdate()
-    if date == today:
-        return "Today"
-    return "Yesterday" if date == today - timedelta(days=1) else date_format(date, "j F Y")
 
 
 @register.filter

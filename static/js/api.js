@@ -15,3 +15,13 @@ export async function post(url, body) {
     return { ok: false, status: 0, data: null };
   }
 }
+
+// Sends fields as a form does. Returns the response; null when there was no answer.
+export async function postForm(url, fields = {}, accept = "text/html") {
+  const body = new URLSearchParams(fields);
+  try {
+    return await fetch(url, { method: "POST", headers: { Accept: accept, "X-CSRFToken": token() }, body });
+  } catch {
+    return null;
+  }
+}

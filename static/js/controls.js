@@ -75,11 +75,30 @@ export function announce(text) {
 }
 
 function retire(toast) {
+  const canUndo = toast.querySelector("button");
   setTimeout(() => {
     if (toast.matches(":hover, :focus-within")) return retire(toast);
     toast.classList.add("leaving");
     setTimeout(() => toast.remove(), 200);
-  }, 6000);
+  }, canUndo ? 10_000 : 6000);
+}
+
+// One line at the bottom, with one button at most: ``action`` is {label, act}.
+export function toast(text, { action = null, picture = "circle-check" } = {}) {
+  const shown = Object.assign(document.createElement("div"), { className: "toast" });
+  shown.append(icon(picture), Object.assign(document.createElement("span"), { textContent: text }));
+  if (action) {
+    const button = Object.assign(document.createElement("button"), { className: "button ghost small", type: "button", textContent: action.label });
+    button.addEventListener("click", () => {
+      shown.remove();
+      action.act();
+    });
+    shown.append(button);
+  }
+  document.getElementById("toasts").append(shown);
+  announce(text);
+  retire(shown);
+  return shown;
 }
 
 function closeMenus(except) {
@@ -90,7 +109,7 @@ function closeMenus(except) {
 
 export function startControls() {
   nameThemeSwitch();
-  document.querySelectorAll(".toast").forEach(retire);
+  document.querySelectorAll(".toast").forEach((shown) => retire(shown));
   document.addEventListener("click", (event) => {
     closeMenus(event.target.closest("details.menu"));
     const button = event.target.closest("button");

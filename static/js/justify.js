@@ -4,7 +4,7 @@
     const style = getComputedStyle(list);
     const gap = parseFloat(style.columnGap);
     const width = list.clientWidth;
-    const target = innerWidth <= 720 ? 148 : 206;
+    const target = innerWidth <= 720 ? 148 : Number(list.dataset.height ?? 206);
     let row = [];
     let shares = 0;
     for (const item of list.children) {

@@ -40,21 +40,32 @@ const KEYS = {
   g: () => location.assign(document.body.dataset.galleryUrl),
   h: () => location.assign(document.body.dataset.historyUrl),
   r: () => follow("#remix, [data-remix]"),
+  ".": () => document.getElementById("favourite")?.click(),
+  Delete: () => document.getElementById("trash")?.click(),
   ArrowLeft: () => follow("#newer"),
   ArrowRight: () => follow("#older"),
   "?": () => document.getElementById("keys").showModal(),
 };
+
+// Keys of one page; a function with ``repeats`` is also called while its key is held. "Ctrl+a" is ⌘A, too.
+export function addKeys(keys) {
+  Object.assign(KEYS, keys);
+}
+
+function named({ key, ctrlKey, metaKey }) {
+  return ctrlKey || metaKey ? `Ctrl+${key}` : key;
+}
 
 function startKeys() {
   const single = document.getElementById("single-keys");
   single.checked = recall("single-keys") !== "off";
   single.addEventListener("change", () => remember("single-keys", single.checked ? "on" : "off"));
   document.addEventListener("keydown", (event) => {
-    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+    if (event.defaultPrevented || event.altKey) return;
     if (!single.checked || typing(event.target) || document.querySelector("dialog[open]")) return;
-    if (event.key.startsWith("Arrow") && event.target.closest("input, [role=slider], pre")) return;
-    const act = KEYS[event.key];
-    if (!act) return;
+    if (event.key.startsWith("Arrow") && event.target.closest("input:not([type=checkbox]), [role=slider], pre")) return;
+    const act = KEYS[named(event)];
+    if (!act || (event.repeat && !act.repeats)) return;
     event.preventDefault();
     act(event);
   });

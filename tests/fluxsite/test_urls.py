@@ -10,13 +10,18 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from accounts.models import User
-from generation.models import Job
+from generation.models import Collection, Job, ShareLink
 from loras.library import set_preview
 from tests.generation.drawn import finished
 from tests.loras.test_uploads import add
 
 # What people reach without an account.
-OPEN = {"healthz", "readyz", "metrics", "login/", "logout/", "setup/<str:token>/"}
+OPEN = {"healthz", "readyz", "metrics", "login/", "logout/", "setup/<str:token>/", "s/<path:rest>"}
+# And with a link that somebody sent them: see tests/generation/test_shares.py.
+SHARED = {
+    "s/<str:token>/", "s/<str:token>/all.zip", "s/<str:token>/<uuid:pk>/", "s/<str:token>/<uuid:pk>/file",
+    "s/<str:token>/<uuid:pk>/thumbnail",
+}  # fmt: skip
 # Everybody sees workers and engines; who is no administrator is told that only they may change them.
 ADMINISTRATORS = {"workers/<uuid:pk>/mode/", "workers/engines/<str:engine>/mode/"}
 
@@ -31,7 +36,7 @@ def addresses(resolver: URLResolver, prefix: str = "") -> Iterator[str]:
             yield from addresses(entry, route)
 
 
-PRIVATE = sorted(set(addresses(get_resolver())) - OPEN)
+PRIVATE = sorted(set(addresses(get_resolver())) - OPEN - SHARED)
 OWNED = [
     route for route in PRIVATE if re.search("<uuid:pk>|<slug:slug>", route) and route not in ADMINISTRATORS
 ]
@@ -39,13 +44,22 @@ OWNED = [
 
 @pytest.fixture
 def job(alice: User) -> Job:
-    """A job that is over. Its owner has a LoRA, too."""
+    """A job that is over. Its owner has a LoRA, a collection and a link to its picture, too."""
+    Collection.objects.create(owner=alice, name="Valley")
     set_preview(add(alice, name="Fog"), ContentFile(b"RIFF....WEBP"))
-    return finished(alice)
+    job = finished(alice)
+    ShareLink.to(alice, [job.images.get()])
+    return job
 
 
 def path(route: str, job: Job) -> str:
-    pk: UUID = job.images.get().pk if "images/" in route else job.pk
+    pk: UUID = job.pk
+    if "images/" in route:
+        pk = job.images.get().pk
+    elif "shares/" in route:
+        pk = ShareLink.objects.get().pk
+    elif "collections/" in route:
+        pk = Collection.objects.get().pk
     return "/" + route.replace("<uuid:pk>", str(pk)).replace("<slug:slug>", "fog")
 
 
@@ -54,7 +68,9 @@ def answer(client: Client, route: str, job: Job) -> int:
     response = client.get(path(route, job))
     if response.streaming:
         assert b"".join(getattr(response, "streaming_content"))  # noqa: B009 (the stubs do not know it)
-    return client.post(path(route, job)).status_code if response.status_code == 405 else response.status_code
+    if response.status_code != 405:
+        return response.status_code
+    return client.post(path(route, job), {"name": "Walked"}).status_code
 
 
 def test_the_walk_finds_the_addresses() -> None:
@@ -83,6 +99,17 @@ def test_what_is_not_yours_is_not_there(
     assert job.cancel_requested_at is None
 
 
+@pytest.mark.parametrize("route", sorted(SHARED))
+def test_a_link_is_open_to_all_and_a_made_up_one_to_nobody(
+    client: Client, alice: User, job: Job, route: str
+) -> None:
+    link = ShareLink.objects.get()
+    address = "/" + route.replace("<uuid:pk>", str(job.images.get().pk))
+    assert answer(client, address[1:].replace("<str:token>", link.token), job) == 200
+    client.force_login(alice)
+    assert answer(client, address[1:].replace("<str:token>", link.token[:-1]), job) == 404
+
+
 @pytest.mark.parametrize("route", sorted(ADMINISTRATORS))
 def test_what_administrators_do_is_refused_to_others(
     client: Client, alice: User, job: Job, route: str
@@ -94,5 +121,6 @@ def test_what_administrators_do_is_refused_to_others(
 @pytest.mark.parametrize("route", [route for route in PRIVATE if route not in ADMINISTRATORS])
 def test_its_owner_gets_an_answer(client: Client, alice: User, job: Job, route: str) -> None:
     client.force_login(alice)
-    # 409: the job that the walk wants to cancel is over. 400: there is no file.
-    assert answer(client, route, job) in (200, 201, 302, 400 if re.search("inspect|upload", route) else 409)
+    # 409: the job that the walk wants to cancel is over. 400: there is no file, or no name.
+    refused = 400 if re.search("inspect|upload|collections", route) else 409
+    assert answer(client, route, job) in (200, 201, 302, refused)

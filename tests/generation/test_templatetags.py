@@ -1,6 +1,6 @@
 """A job in words and tiles, and the small words of the pages."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from accounts.models import User
 from generation.models import Job
-from generation.templatetags import jobs, studio
+from generation.templatetags import gallery, jobs, studio
 from generation.words import about, duration
 from gpu.models import Worker
 from tests.conftest import submit
@@ -94,10 +94,10 @@ def test_an_id_is_shortened_in_the_middle() -> None:
 
 
 def test_days_near_by_have_names() -> None:
-    now = timezone.now()
-    assert studio.day(now) == "Today"
-    assert studio.day(now - timedelta(days=1)) == "Yesterday"
-    assert studio.day(datetime(2024, 2, 3, 12, tzinfo=UTC)) == "3 February 2024"
+    today = timezone.localdate()
+    assert gallery.day_name(today) == "Today"
+    assert gallery.day_name(today - timedelta(days=1)) == "Yesterday"
+    assert gallery.day_name(date(2024, 2, 3)) == "3 February 2024"
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 from uuid import uuid4
 
 import pytest
@@ -491,7 +492,7 @@ def test_an_empty_gallery_shows_how_to_begin(client: Client) -> None:
 def test_load_more_goes_on_where_the_page_ends(
     client: Client, alice: User, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr("generation.views.gallery.PAGE", 2)
+    monkeypatch.setattr("generation.gallery_page.PAGE", 2)
     monkeypatch.setattr("generation.views.jobs.HISTORY_PAGE", 2)
     for number in range(5):
         finished(alice, prompt=f"picture {number}")
@@ -499,7 +500,7 @@ def test_load_more_goes_on_where_the_page_ends(
     for _ in range(3):
         page = text(client.get(address))
         seen += [number for number in reversed(range(5)) if f"picture {number}" in page]
-        address = path + page.partition('id="more" href="')[2].partition('"')[0]
+        address = urljoin(path, page.partition('id="more" href="')[2].partition('"')[0])
     assert seen == [4, 3, 2, 1, 0]
     assert address == path
 
