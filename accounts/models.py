@@ -1,5 +1,7 @@
 """People, their API tokens, what they may use and what they used."""
 
+from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any, ClassVar
 from uuid import UUID
 
@@ -9,12 +11,16 @@ from django.contrib.auth.models import UserManager as DjangoUserManager
 from django.core import signing
 from django.core.validators import RegexValidator
 from django.db import IntegrityError, models, transaction
+from django.db.models import Q
 from django.db.models.functions import Lower, Now
 from django.db.models.lookups import IsNull
+from django.utils import timezone
 from knox.models import AbstractAuthToken
 from uuid_utils.compat import uuid7
 
 _invitations = signing.Signer(salt="accounts.invitation")
+USE_KEPT_EVERY = timedelta(minutes=1)
+RENEWED_FOR = timedelta(days=90)
 
 
 class AlreadySetUp(Exception):
@@ -66,9 +72,7 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]  # knox has no
     class Meta(AbstractUser.Meta):
         constraints: ClassVar = [
             models.UniqueConstraint(Lower("username"), name="username_unique_in_any_case"),
-            models.UniqueConstraint(
-                Lower("email"), condition=~models.Q(email=""), name="email_unique_in_any_case"
-            ),
+            models.UniqueConstraint(Lower("email"), condition=~Q(email=""), name="email_unique_in_any_case"),
         ]
 
     @property
@@ -88,6 +92,8 @@ class ApiToken(AbstractAuthToken):  # type: ignore[misc]
         "admin": "what administrators may: workers and engines",
     }
 
+    DEFAULT_SCOPES: ClassVar[tuple[str, ...]] = ("generate", "read", "loras")
+
     name = models.CharField(max_length=100)
     scope = models.CharField(max_length=100, default="generate read loras")
     last_used_at = models.DateTimeField(null=True, blank=True, help_text="to the minute")
@@ -98,9 +104,27 @@ class ApiToken(AbstractAuthToken):  # type: ignore[misc]
     def __str__(self) -> str:
         return f"{self.name} ({self.token_key}…)"
 
+    @classmethod
+    def issue(cls, owner: User, name: str, scopes: Iterable[str], lasts: timedelta) -> str:
+        """Make a token and return it, this once."""
+        scope = " ".join(word for word in cls.SCOPES if word in set(scopes))
+        _, token = cls.objects.create(owner, expiry=lasts, name=name, scope=scope)
+        return str(token)
+
     @property
     def scopes(self) -> frozenset[str]:
         return frozenset(self.scope.split())
+
+    def was_used(self) -> None:
+        """Keep when, at most once a minute: a poll is to cost no write."""
+        before = timezone.now() - USE_KEPT_EVERY
+        if self.last_used_at is None or self.last_used_at < before:
+            old = ApiToken.objects.filter(Q(last_used_at=None) | Q(last_used_at__lt=before), pk=self.pk)
+            old.update(last_used_at=Now())
+
+    def renew(self) -> bool:
+        """Let it last for ``RENEWED_FOR`` from now on, what has expired too. False: it was revoked."""
+        return bool(ApiToken.objects.filter(pk=self.pk).update(expiry=timezone.now() + RENEWED_FOR))
 
 
 class InvitationQuerySet(models.QuerySet["Invitation"]):
@@ -151,8 +175,8 @@ class Invitation(models.Model):
 class QuotaQuerySet(models.QuerySet["Quota"]):
     def holding_for(self, user: User) -> list["Quota"]:
         """The quotas that a job of ``user`` must keep: their own, or else everyone's, and their groups'."""
-        everyone = models.Q(user=None, group=None)
-        rows = self.filter(models.Q(user=user) | everyone | models.Q(group__in=user.groups.all()))
+        everyone = Q(user=None, group=None)
+        rows = self.filter(Q(user=user) | everyone | Q(group__in=user.groups.all()))
         rows = rows.select_related("group").order_by("pk")
         has_own = any(row.user_id for row in rows)
         return [row for row in rows if row.user_id or row.group_id or not has_own]
@@ -191,11 +215,11 @@ class Quota(models.Model):
     class Meta:
         constraints: ClassVar = [
             models.CheckConstraint(
-                condition=models.Q(user=None) | models.Q(group=None), name="quota_of_user_or_group",
+                condition=Q(user=None) | Q(group=None), name="quota_of_user_or_group",
                 violation_error_message="Choose a user or a group, not both.",
             ),
             models.UniqueConstraint(
-                IsNull(models.F("user"), True), condition=models.Q(user=None, group=None),
+                IsNull(models.F("user"), True), condition=Q(user=None, group=None),
                 name="one_quota_for_everyone",
                 violation_error_message="There is a quota for everyone already. Change that one.",
             ),
@@ -206,7 +230,7 @@ class Quota(models.Model):
 
     def of(self, user: User, relation: str) -> models.Q:
         """Rows that count: those whose ``relation`` leads to ``user``, or to anybody of the group."""
-        return models.Q(**{f"{relation}__groups": self.group} if self.group else {relation: user})
+        return Q(**{f"{relation}__groups": self.group} if self.group else {relation: user})
 
 
 class UsageEntry(models.Model):

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from generation.views import gallery, generate, jobs, picture, workers
+from generation.views import account, gallery, generate, jobs, picture, workers
 
 app_name = "generation"
 urlpatterns = [
@@ -14,6 +14,7 @@ urlpatterns = [
     path("images/<uuid:pk>/", picture.image, name="image"),
     path("images/<uuid:pk>/file/", picture.image_file, name="image-file"),
     path("images/<uuid:pk>/thumbnail/", picture.image_thumbnail, name="image-thumbnail"),
+    path("account/usage/", account.usage, name="usage"),
     path("workers/", workers.workers, name="workers"),
     path("workers/status/", workers.workers_status, name="workers-status"),
     path("workers/<uuid:pk>/mode/", workers.worker_mode, name="worker-mode"),
