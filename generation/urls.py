@@ -1,6 +1,6 @@
 from django.urls import path
 
-from generation.views import account, gallery, generate, jobs, picture, workers
+from generation.views import account, gallery, generate, jobs, people, picture, workers
 
 app_name = "generation"
 urlpatterns = [
@@ -15,6 +15,11 @@ urlpatterns = [
     path("images/<uuid:pk>/file/", picture.image_file, name="image-file"),
     path("images/<uuid:pk>/thumbnail/", picture.image_thumbnail, name="image-thumbnail"),
     path("account/usage/", account.usage, name="usage"),
+    path("account/usage/ledger.csv", account.ledger_csv, name="usage-csv"),
+    path("account/people/", people.people, name="people"),
+    path("account/people/ledger/", people.ledger, name="ledger"),
+    path("account/people/ledger.csv", people.ledger_csv, name="ledger-csv"),
+    path("account/people/<int:pk>/offboard/", people.offboard, name="offboard"),
     path("workers/", workers.workers, name="workers"),
     path("workers/status/", workers.workers_status, name="workers-status"),
     path("workers/<uuid:pk>/mode/", workers.worker_mode, name="worker-mode"),

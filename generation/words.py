@@ -27,3 +27,17 @@ def about(seconds: float | None) -> str:
     if seconds is None:
         return ""
     return f"~{max(1, round(seconds))} s" if seconds < 59.5 else f"~{duration(seconds)}"
+
+
+def clock(seconds: float) -> str:
+    """0:41, 10:00, 1:03:20."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def megabytes(number: float) -> str:
+    """34 MB, 4.6 GB, 5 GB: MB of a million bytes."""
+    if number < 1000:
+        return f"{number:.0f} MB" if number >= 10 or number == 0 else f"{max(number, 0.1):.1f} MB"
+    return f"{number / 1000:.1f}".removesuffix(".0") + " GB"

@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from accounts.models import User
 from generation import media
 from generation.models import Job
-from generation.words import about, duration
+from generation.words import about, clock, duration, megabytes
 from gpu.models import Worker
 
 register = template.Library()
@@ -57,6 +57,12 @@ register.filter("seconds", duration)
 
 
 register.filter("about", about)
+
+
+register.filter("megabytes", megabytes)
+
+
+register.filter("clock", clock)
 
 
 @register.filter
