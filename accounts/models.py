@@ -185,6 +185,11 @@ class ApiToken(AbstractAuthToken):  # type: ignore[misc]
         """Whether it is worth a word that it expires, or has."""
         return self.expiry is not None and self.expiry < timezone.now() + RENEWED_WITHIN
 
+    @property
+    def days_left(self) -> int:
+        """Whole days until it expires, of a token that does."""
+        return round((self.expiry - timezone.now()) / timedelta(days=1)) if self.expiry else 0
+
     def was_used(self) -> None:
         """Keep when, at most once a minute: a poll is to cost no write."""
         before = timezone.now() - USE_KEPT_EVERY

@@ -38,6 +38,7 @@ def clock(seconds: float) -> str:
 
 def megabytes(number: float) -> str:
     """34 MB, 4.6 GB, 5 GB: MB of a million bytes."""
-    if number < 1000:
-        return f"{number:.0f} MB" if number >= 10 or number == 0 else f"{max(number, 0.1):.1f} MB"
-    return f"{number / 1000:.1f}".removesuffix(".0") + " GB"
+    size, unit = (number, "MB") if number < 1000 else (number / 1000, "GB")
+    if 0 < size < 10 or unit == "GB":
+        return f"{max(size, 0.1):.1f}".removesuffix(".0") + f" {unit}"
+    return f"{size:.0f} {unit}"

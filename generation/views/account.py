@@ -35,6 +35,7 @@ def _of(request: HttpRequest) -> dict[str, Any]:
         "section": "usage",
         "meters": used.meters(user),
         "resets_at": quotas.today()[1],
+        "resets_in": (quotas.today()[1] - timezone.now()).total_seconds(),
         "trash": used.trash_bytes(user) / 1e6,
         "days": days,
         "engines": [bar.engine for bar in days[0].bars],
