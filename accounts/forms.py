@@ -53,10 +53,10 @@ class NewAccountForm(forms.ModelForm[User]):
     def clean(self) -> dict[str, Any] | None:
         """Check the password against the rules and against the name beside it."""
         data = super().clean()
-        password = self.cleaned_data.get("password")
-        if password:
+        beside = dict(self.cleaned_data)
+        if password := beside.pop("password", ""):
             try:
-                validate_password(password, self.instance)
+                validate_password(password, User(**beside))
             except forms.ValidationError as error:
                 self.add_error("password", error)
         return data
