@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -9,16 +10,24 @@ from django.core.files.base import ContentFile
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from accounts.models import User
+from accounts.models import ApiToken, User
 from generation.models import Job
 from loras.library import set_preview
 from tests.generation.drawn import finished
 from tests.loras.test_uploads import add
 
 # What people reach without an account.
-OPEN = {"healthz", "login/", "logout/", "setup/<str:token>/"}
+OPEN = {"healthz", "login/", "logout/", "setup/<str:token>/", "invite/<str:token>/"}
 # Everybody sees workers and engines; who is no administrator is told that only they may change them.
-ADMINISTRATORS = {"workers/<uuid:pk>/mode/", "workers/engines/<str:engine>/mode/"}
+ADMINISTRATORS = {
+    "workers/<uuid:pk>/mode/",
+    "workers/engines/<str:engine>/mode/",
+    "account/people/",
+    "account/people/ledger/",
+    "account/people/ledger.csv",
+    "account/people/<int:pk>/offboard/",
+    "account/invitations/<uuid:pk>/revoke/",
+}
 
 
 def addresses(resolver: URLResolver, prefix: str = "") -> Iterator[str]:
@@ -33,20 +42,27 @@ def addresses(resolver: URLResolver, prefix: str = "") -> Iterator[str]:
 
 PRIVATE = sorted(set(addresses(get_resolver())) - OPEN)
 OWNED = [
-    route for route in PRIVATE if re.search("<uuid:pk>|<slug:slug>", route) and route not in ADMINISTRATORS
+    route
+    for route in PRIVATE
+    if re.search("<uuid:pk>|<slug:(slug|key)>", route) and route not in ADMINISTRATORS
 ]
 
 
 @pytest.fixture
 def job(alice: User) -> Job:
-    """A job that is over. Its owner has a LoRA, too."""
+    """A job that is over. Its owner has a LoRA and a token, too."""
+    ApiToken.issue(alice, "test", ["read"], timedelta(days=1))
     set_preview(add(alice, name="Fog"), ContentFile(b"RIFF....WEBP"))
     return finished(alice)
 
 
 def path(route: str, job: Job) -> str:
     pk: UUID = job.images.get().pk if "images/" in route else job.pk
-    return "/" + route.replace("<uuid:pk>", str(pk)).replace("<slug:slug>", "fog")
+    parts = {"<uuid:pk>": pk, "<slug:slug>": "fog", "<slug:key>": ApiToken.objects.get().token_key}
+    parts["<int:pk>"] = job.owner_id
+    for part, value in parts.items():
+        route = route.replace(part, str(value))
+    return f"/{route}"
 
 
 def answer(client: Client, route: str, job: Job) -> int:

@@ -1,4 +1,4 @@
-"""Somebody leaves: their work goes on with somebody else, or nothing of it stays, whatever is killed meanwhile."""
+"""Somebody leaves: their work goes to somebody else, or nothing of it stays, whatever is killed meanwhile."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -29,7 +29,7 @@ LONG = 60.0
 
 @pytest.fixture
 def work(alice: User) -> list[Image]:
-    """What alice made: pictures, one in the trash, a collection with a link, a LoRA, a token; an entry in the ledger."""
+    """What alice made: pictures, one of them in the trash, a shared collection, a LoRA; an entry of use."""
     pictures = [image for number in range(3) for image in finished(alice, count=2, seed=number).images.all()]
     Image.objects.filter(pk=pictures[0].pk).trash()
     collection = Collection.objects.create(owner=alice, name="Stars")
@@ -180,9 +180,7 @@ def test_a_transfer_waits_for_another_choice_when_its_receiver_leaves_too(
 # To nobody --------------------------------------------------------------------------------------------
 
 
-def test_nothing_stays_of_a_purge_but_the_ledger(
-    alice: User, bob: User, work: list[Image], media: Path
-) -> None:
+def test_of_a_purge_only_the_ledger_stays(alice: User, bob: User, work: list[Image], media: Path) -> None:
     others = finished(bob).images.get()
     kept = {Path(default_storage.path(str(name))) for name in (others.file, others.thumbnail)}
     upload = Upload.objects.create(owner=alice, size=3)
