@@ -78,7 +78,8 @@ def test_the_account_is_closed_at_once(alice: User, bob: User, work: list[Image]
     offboarding.go_on(row, LONG)
     assert api.get("/api/v1/me/").status_code == 401
     assert browser.get("/").status_code == 302
-    assert not browser.login(username="alice", password="correct horse battery")
+    said = {"username": "alice", "password": "correct horse battery"}
+    assert browser.post("/login/", said).status_code == 200
     assert not ApiToken.objects.exists()
     assert not ShareLink.objects.open().exists()
     assert not Invitation.objects.exists()
