@@ -15,6 +15,13 @@ from accounts.models import ApiToken, Invitation, User
 TOKEN_DAYS = 90
 MOST_TOKEN_DAYS = 3650
 INVITATION_DAYS = 7
+MOST_INVITATION_DAYS = 30
+
+
+def _days(most: int, initial: int) -> forms.IntegerField:
+    """How long something lasts."""
+    words = dict.fromkeys(("required", "invalid", "min_value", "max_value"), f"From 1 to {most:,} days.")
+    return forms.IntegerField(min_value=1, max_value=most, initial=initial, error_messages=words)
 
 
 class LoginForm(AuthenticationForm):
@@ -35,11 +42,14 @@ def unused_email(email: str, user: User) -> str:
 class NewAccountForm(forms.ModelForm[User]):
     """A name and a password, and an address if they like."""
 
-    password = forms.CharField(strip=False, widget=forms.PasswordInput)
+    password = forms.CharField(
+        strip=False, widget=forms.PasswordInput, error_messages={"required": "Choose a password."}
+    )
 
     class Meta:
         model = User
         fields: tuple[str, ...] = ("username", "email")
+        error_messages = {"username": {"required": "Choose a name."}}  # noqa: RUF012 (Django's form)
 
     def clean_username(self) -> str:
         name = str(self.cleaned_data["username"])
@@ -94,13 +104,13 @@ class ProfileForm(forms.ModelForm[User]):
 class TokenForm(forms.Form):
     """A new API token; ``admin`` is offered to administrators."""
 
-    name = forms.CharField(max_length=100)
+    name = forms.CharField(max_length=100, error_messages={"required": "Say what it is for."})
     scopes = forms.MultipleChoiceField(
         widget=forms.CheckboxSelectMultiple,
         initial=ApiToken.DEFAULT_SCOPES,
         error_messages={"required": "Choose what it may do."},
     )
-    days = forms.IntegerField(min_value=1, max_value=MOST_TOKEN_DAYS, initial=TOKEN_DAYS)
+    days = _days(MOST_TOKEN_DAYS, TOKEN_DAYS)
 
     def __init__(self, *args: Any, owner: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -126,7 +136,7 @@ class TokenForm(forms.Form):
 class InvitationForm(forms.ModelForm[Invitation]):
     """``by`` invites. Groups with permissions are the superusers' to give."""
 
-    days = forms.IntegerField(min_value=1, max_value=30, initial=INVITATION_DAYS)
+    days = _days(MOST_INVITATION_DAYS, INVITATION_DAYS)
 
     class Meta:
         model = Invitation
