@@ -1,13 +1,16 @@
 """What people set of their own account, and what ends when they do."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
+from django.db import connection
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
-from accounts.models import ApiToken, User
+from accounts.models import ApiToken, LastAdministrator, User
 from tests.conftest import client_of
 
 PASSWORD = "correct horse battery"
@@ -102,8 +105,6 @@ def test_logging_out_everywhere_else_keeps_this_browser(browsers: list[Client], 
 
 
 def test_sessions_from_before_the_upgrade_go_on(alice: User) -> None:
-    from django.utils.crypto import salted_hmac
-
     salt = "django.contrib.auth.models.AbstractBaseUser.get_session_auth_hash"
     before = salted_hmac(salt, alice.password, algorithm="sha256").hexdigest()
     assert alice.get_session_auth_hash() == before
@@ -185,11 +186,27 @@ def test_tokens_are_renewed_and_revoked_by_their_owner_alone(client: Client, ali
 
 
 def test_the_last_administrator_stays(alice: User, bob: User) -> None:
-    from accounts.models import LastAdministrator
-
     User.objects.update(is_superuser=True)
     User.objects.switch_off(bob)
     with pytest.raises(LastAdministrator, match="alice is the last administrator"):
         User.objects.switch_off(alice)
     alice.refresh_from_db()
     assert alice.is_active
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_administrators_who_switch_each_other_off_at_once_one_stays(alice: User, bob: User) -> None:
+    User.objects.update(is_superuser=True)
+
+    def switch_off(user: User) -> bool:
+        try:
+            User.objects.switch_off(user)
+        except LastAdministrator:
+            return False
+        finally:
+            connection.close()
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(switch_off, (alice, bob))) == [False, True]
+    assert User.objects.administrators().count() == 1

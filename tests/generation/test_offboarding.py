@@ -4,7 +4,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from django.core.files.base import ContentFile
@@ -39,14 +38,9 @@ def work(alice: User) -> list[Image]:
     )
     set_preview(add(alice), ContentFile(b"RIFF....WEBP"), ContentFile(b"RIFF....WEBP"))
     UsageEntry.objects.create(
-        user=alice,
-        job=pictures[0].job_id,
-        attempt=1,
-        engine="bf16",
-        gpu_seconds=1,
-        images=2,
+        user=alice, job=pictures[0].job_id, attempt=1, engine="bf16", gpu_seconds=1, images=2,
         outcome="succeeded",
-    )
+    )  # fmt: skip
     return pictures
 
 
@@ -350,13 +344,8 @@ def page(user: User) -> str:
 def test_the_page_names_what_there_is(admin: Client, alice: User, work: list[Image]) -> None:
     Lora.objects.update(visibility="everyone")
     text = admin.get(page(alice)).content.decode()
-    for words in (
-        "Offboard alice?",
-        "<b>6</b> pictures",
-        "1 shared with others",
-        "Others lose 1 LoRA",
-        "Delete 6 pictures",
-    ):
+    wanted = ("Offboard alice?", "<b>6</b> pictures", "1 shared with others", "Others lose 1 LoRA")
+    for words in (*wanted, "Delete 6 pictures"):
         assert words in text, words
 
 
@@ -408,11 +397,3 @@ def test_others_are_refused(client: Client, alice: User, bob: User, work: list[I
     assert client.post(page(alice), {"what": "purge", "typed": "alice"}).status_code == 403
     assert client.get(reverse("generation:offboard", args=[10**6])).status_code == 403
     assert Image.objects.count() == 6
-
-
-def test_the_entry_of_a_job_that_never_was_stays(alice: User) -> None:
-    UsageEntry.objects.create(
-        user=alice, job=uuid4(), attempt=1, engine="bf16", gpu_seconds=1, images=2, outcome="lost"
-    )
-    leave(alice)
-    assert UsageEntry.objects.get().user.username == f"former-{alice.pk}"  # type: ignore[union-attr]
