@@ -87,6 +87,7 @@ INSTALLED_APPS = [
     "drf_standardized_errors",
     "knox",
     "csp",
+    "axes",
 ]
 
 MIDDLEWARE = [
@@ -101,6 +102,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "fluxsite.urls"
@@ -180,7 +182,21 @@ DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 
 # People ---------------------------------------------------------------------------------------------
 AUTH_USER_MODEL = "accounts.User"
-AUTHENTICATION_BACKENDS = ["accounts.backends.UsernameOrEmailBackend"]
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "accounts.backends.UsernameOrEmailBackend",
+]
+# Who fails so often at an account from one address waits for so long.
+AXES_FAILURE_LIMIT = 10
+AXES_COOLOFF_TIME = timedelta(minutes=5)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_RESET_ON_SUCCESS = True
+AXES_DISABLE_ACCESS_LOG = True
+AXES_VERBOSE = False
+AXES_USERNAME_CALLABLE = "accounts.throttle.account_of"
+AXES_CLIENT_IP_CALLABLE = "accounts.throttle.address_of"
+AXES_LOCKOUT_CALLABLE = "accounts.throttle.locked"
 LOGIN_URL = "accounts:login"
 LOGIN_REDIRECT_URL = "generation:generate"
 LOGOUT_REDIRECT_URL = "accounts:login"
@@ -205,7 +221,7 @@ REST_FRAMEWORK = {
         "accounts.authentication.TokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.HasScope"],
     "DEFAULT_PARSER_CLASSES": ["fluxsite.parsers.NestedJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PAGINATION_CLASS": "fluxsite.pagination.NewestFirst",
@@ -318,6 +334,7 @@ LOGGING: dict[str, Any] = {
     "root": {"handlers": ["console", "file"], "level": env.str("FLUXSITE_LOG_LEVEL", default="INFO")},
     "loggers": {
         "django-q": {"level": "WARNING"},
+        "axes": {"level": "ERROR"},  # ``accounts.throttle`` says what there is to say
         "django.request": {"level": "ERROR"},
         "gunicorn.error": {"handlers": [], "propagate": True},
     },

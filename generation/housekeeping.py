@@ -9,7 +9,7 @@ from django.utils import timezone
 from django_q.models import Schedule, Task
 
 from files import storage
-from generation import trials
+from generation import offboarding, trials
 from generation.models import Image, Job
 from gpu.engines import ENGINES
 from loras import library
@@ -23,7 +23,7 @@ TASKS_KEPT = 1000
 # Longer than any attempt can take between a picture's files and its row.
 ORPHANED_AFTER = timedelta(hours=1)
 # What runs, and after how many minutes again.
-CHORES = {"sweep": 1, "delete_orphans": 60}
+CHORES = {"sweep": 1, "offboard": 1, "delete_orphans": 60}
 
 
 def schedule() -> None:
@@ -41,6 +41,11 @@ def sweep() -> str:
     trials.sweep()
     ended = sum(Job.objects.end_abandoned(engine) for engine in ENGINES)
     return f"{ended} jobs ended, {prune_tasks()} rows of django-q2 deleted"
+
+
+def offboard() -> str:
+    """Go on with what those who left have left behind."""
+    return offboarding.go_on_with_all()
 
 
 def prune_tasks() -> int:

@@ -12,8 +12,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import connection
-from django.db.models import BigIntegerField, BooleanField
+from django.db.models import BigIntegerField, BooleanField, TextField, Value
 from django.db.models.expressions import RawSQL
+from django.db.models.functions import Concat, Substr
 
 if TYPE_CHECKING:
     from generation.models import ImageQuerySet, Job
@@ -47,6 +48,12 @@ def lora_fact(sha256: str) -> str:
 
 def _owner_fact(owner: int | None) -> str:
     return f"u{owner or 0}"
+
+
+def facts_for(before: int, after: int) -> Any:
+    """The facts of a picture of ``before`` when it is ``after``'s: whose it is stands first."""
+    rest = Substr("facts", len(_owner_fact(before)) + 1)
+    return Concat(Value(_owner_fact(after)), rest, output_field=TextField())
 
 
 # Finding ----------------------------------------------------------------------------------------------

@@ -1,11 +1,13 @@
 from django.urls import path
 
 from generation.views import (
+    account,
     collections,
     compare,
     gallery,
     generate,
     jobs,
+    people,
     picture,
     selection,
     shares,
@@ -52,6 +54,12 @@ urlpatterns = [
     path("s/<str:token>/<uuid:pk>/file", visitors.share_file, name="share-file"),
     path("s/<str:token>/<uuid:pk>/thumbnail", visitors.share_thumbnail, name="share-thumbnail"),
     path("s/<path:rest>", visitors.damaged, name="share-damaged"),
+    path("account/usage/", account.usage, name="usage"),
+    path("account/usage/ledger.csv", account.ledger_csv, name="usage-csv"),
+    path("account/people/", people.people, name="people"),
+    path("account/people/ledger/", people.ledger, name="ledger"),
+    path("account/people/ledger.csv", people.ledger_csv, name="ledger-csv"),
+    path("account/people/<int:pk>/offboard/", people.offboard, name="offboard"),
     path("workers/", workers.workers, name="workers"),
     path("workers/status/", workers.workers_status, name="workers-status"),
     path("workers/<uuid:pk>/mode/", workers.worker_mode, name="worker-mode"),

@@ -32,3 +32,18 @@ def about(seconds: float | None) -> str:
 def pictures(count: int) -> str:
     """1 picture, 1,284 pictures."""
     return f"{count:,} picture{'' if count == 1 else 's'}"
+
+
+def clock(seconds: float) -> str:
+    """0:41, 10:00, 1:03:20."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def megabytes(number: float) -> str:
+    """34 MB, 4.6 GB, 5 GB: MB of a million bytes."""
+    size, unit = (number, "MB") if number < 1000 else (number / 1000, "GB")
+    if 0 < size < 10 or unit == "GB":
+        return f"{max(size, 0.1):.1f}".removesuffix(".0") + f" {unit}"
+    return f"{size:.0f} {unit}"

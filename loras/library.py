@@ -104,19 +104,25 @@ def _delete_files(names: Iterable[str]) -> None:
 
 
 def delete(lora: Lora) -> None:
-    """Delete the row, then the bytes if no other row needs them."""
-    name, sha256, previews = str(lora.file), lora.sha256, [str(lora.preview), str(lora.preview_without)]
-    lora.delete()
-    _delete_files(previews)
+    """Delete previews, the bytes if no other row needs them, and the row.
+
+    Whoever is killed in between leaves a row, not a file that nobody knows of: it can be deleted again.
+    """
     with transaction.atomic():
-        lock_bytes(sha256)
-        if not Lora.objects.filter(sha256=sha256).exists():
-            storage.delete(name)
+        lock_bytes(lora.sha256)
+        _delete_files([str(lora.preview), str(lora.preview_without)])
+        if not Lora.objects.filter(sha256=lora.sha256).exclude(pk=lora.pk).exists():
+            storage.delete(str(lora.file))
+        lora.delete()
 
 
 def delete_abandoned_uploads() -> None:
     """Give back the room of uploads whose process was killed, and delete what came of them."""
-    for upload in Upload.objects.filter(created_at__lt=timezone.now() - ABANDONED_AFTER):
+    delete_uploads(Upload.objects.filter(created_at__lt=timezone.now() - ABANDONED_AFTER))
+
+
+def delete_uploads(uploads: Iterable[Upload]) -> None:
+    for upload in uploads:
         draft_of(upload).unlink(missing_ok=True)
         upload.delete()
 

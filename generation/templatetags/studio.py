@@ -10,7 +10,7 @@ from django.utils.safestring import SafeString
 from accounts.models import User
 from files import storage
 from generation.models import Job
-from generation.words import about, duration
+from generation.words import about, clock, duration, megabytes
 from gpu.models import Worker
 
 register = template.Library()
@@ -52,6 +52,12 @@ register.filter("seconds", duration)
 
 
 register.filter("about", about)
+
+
+register.filter("megabytes", megabytes)
+
+
+register.filter("clock", clock)
 
 
 @register.filter

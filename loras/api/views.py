@@ -24,6 +24,7 @@ from loras.upload_handler import LoraUploadHandler
 
 class LoraViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Lora]):
     serializer_class = LoraSerializer
+    required_scope = "loras"
     lookup_field = "slug"
     lookup_value_converter = "slug"
     parser_classes = (*api_settings.DEFAULT_PARSER_CLASSES, MultiPartParser)  # type: ignore[arg-type]

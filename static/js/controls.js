@@ -20,6 +20,12 @@ function switchTheme() {
   nameThemeSwitch();
 }
 
+// What was remembered last: theme.js looks it up.
+export function applyTheme() {
+  document.dispatchEvent(new Event("theme-chosen"));
+  nameThemeSwitch();
+}
+
 function nameThemeSwitch() {
   const other = document.documentElement.dataset.theme === "light" ? "Dark" : "Light";
   for (const button of document.querySelectorAll("[data-theme-switch]")) {

@@ -49,3 +49,25 @@ def test_an_unknown_user_is_named(db: None) -> None:
 def test_a_token_lasts_a_day_at_least(alice: User) -> None:
     with pytest.raises(CommandError, match="1 day or more"):
         call_command("create_token", "alice", "--days", "0")
+
+
+def test_its_scopes_are_chosen(alice: User, capsys: pytest.CaptureFixture[str]) -> None:
+    create_token(capsys, "alice")
+    create_token(capsys, "alice", "--scope", "read", "--name", "one")
+    create_token(capsys, "alice", "--scope", "loras", "read", "--scope", "generate", "--name", "all")
+    scopes = dict(ApiToken.objects.values_list("name", "scope"))
+    assert scopes == {"command line": "generate read loras", "one": "read", "all": "generate read loras"}
+
+
+def test_the_scope_admin_is_for_administrators(alice: User, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(CommandError, match="alice is no administrator"):
+        call_command("create_token", "alice", "--scope", "admin")
+    alice.is_staff = True
+    alice.save()
+    create_token(capsys, "alice", "--scope", "admin", "read")
+    assert ApiToken.objects.get().scope == "read admin"
+
+
+def test_an_unknown_scope_is_refused_with_those_there_are(alice: User) -> None:
+    with pytest.raises(CommandError, match="generate"):
+        call_command("create_token", "alice", "--scope", "everything")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from uuid import UUID
 
 import pytest
@@ -9,21 +10,38 @@ from django.core.files.base import ContentFile
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from accounts.models import User
+from accounts.models import ApiToken, User
 from generation.models import Collection, Job, ShareLink
 from loras.library import set_preview
 from tests.generation.drawn import finished
 from tests.loras.test_uploads import add
 
 # What people reach without an account.
-OPEN = {"healthz", "readyz", "metrics", "login/", "logout/", "setup/<str:token>/", "s/<path:rest>"}
+OPEN = {
+    "healthz",
+    "readyz",
+    "metrics",
+    "login/",
+    "logout/",
+    "setup/<str:token>/",
+    "invite/<str:token>/",
+    "s/<path:rest>",
+}
 # And with a link that somebody sent them: see tests/generation/test_shares.py.
 SHARED = {
     "s/<str:token>/", "s/<str:token>/all.zip", "s/<str:token>/<uuid:pk>/", "s/<str:token>/<uuid:pk>/file",
     "s/<str:token>/<uuid:pk>/thumbnail",
 }  # fmt: skip
 # Everybody sees workers and engines; who is no administrator is told that only they may change them.
-ADMINISTRATORS = {"workers/<uuid:pk>/mode/", "workers/engines/<str:engine>/mode/"}
+ADMINISTRATORS = {
+    "workers/<uuid:pk>/mode/",
+    "workers/engines/<str:engine>/mode/",
+    "account/people/",
+    "account/people/ledger/",
+    "account/people/ledger.csv",
+    "account/people/<int:pk>/offboard/",
+    "account/invitations/<uuid:pk>/revoke/",
+}
 
 
 def addresses(resolver: URLResolver, prefix: str = "") -> Iterator[str]:
@@ -38,14 +56,17 @@ def addresses(resolver: URLResolver, prefix: str = "") -> Iterator[str]:
 
 PRIVATE = sorted(set(addresses(get_resolver())) - OPEN - SHARED)
 OWNED = [
-    route for route in PRIVATE if re.search("<uuid:pk>|<slug:slug>", route) and route not in ADMINISTRATORS
+    route
+    for route in PRIVATE
+    if re.search("<uuid:pk>|<slug:(slug|key)>", route) and route not in ADMINISTRATORS
 ]
 
 
 @pytest.fixture
 def job(alice: User) -> Job:
-    """A job that is over. Its owner has a LoRA, a collection and a link to its picture, too."""
+    """A job that is over. Its owner has a LoRA, a collection, a token and a link to its picture, too."""
     Collection.objects.create(owner=alice, name="Valley")
+    ApiToken.issue(alice, "test", ["read"], timedelta(days=1))
     set_preview(add(alice, name="Fog"), ContentFile(b"RIFF....WEBP"))
     job = finished(alice)
     ShareLink.to(alice, [job.images.get()])
@@ -60,7 +81,11 @@ def path(route: str, job: Job) -> str:
         pk = ShareLink.objects.get().pk
     elif "collections/" in route:
         pk = Collection.objects.get().pk
-    return "/" + route.replace("<uuid:pk>", str(pk)).replace("<slug:slug>", "fog")
+    parts = {"<uuid:pk>": pk, "<slug:slug>": "fog", "<slug:key>": ApiToken.objects.get().token_key}
+    parts["<int:pk>"] = job.owner_id
+    for part, value in parts.items():
+        route = route.replace(part, str(value))
+    return f"/{route}"
 
 
 def answer(client: Client, route: str, job: Job) -> int:

@@ -43,6 +43,7 @@ def test_each_migration_sees_to_the_schedule_and_makes_it_once(db: None) -> None
     call_command("migrate", verbosity=0)
     assert dict(Schedule.objects.values_list("func", "minutes")) == {
         "generation.housekeeping.sweep": 1,
+        "generation.housekeeping.offboard": 1,
         "generation.housekeeping.delete_orphans": 60,
         "operations.chores.rotate_logs": 1,
         "operations.chores.cleanup": 1440,

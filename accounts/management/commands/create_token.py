@@ -16,13 +16,20 @@ class Command(BaseCommand):
         parser.add_argument("user", help="user name")
         parser.add_argument("--name", default="command line", help="what the token is for")
         parser.add_argument("--days", type=int, default=365, help="days until it expires (default 365)")
+        parser.add_argument(
+            "--scope", action="extend", nargs="+", choices=ApiToken.SCOPES, metavar="SCOPE",
+            help=f"what it may do: {', '.join(ApiToken.SCOPES)} (default generate read loras)",
+        )  # fmt: skip
 
-    def handle(self, *args: Any, user: str, name: str, days: int, **options: Any) -> None:
+    def handle(
+        self, *args: Any, user: str, name: str, days: int, scope: list[str] | None = None, **options: Any
+    ) -> None:
         if days < 1:
             raise CommandError(f"--days {days}: a token must last 1 day or more.")
-        try:
-            owner = User.objects.get(username__iexact=user)
-        except User.DoesNotExist:
-            raise CommandError(f"There is no user called {user}.") from None
-        _, token = ApiToken.objects.create(owner, expiry=timedelta(days=days), name=name)
-        self.stdout.write(token)
+        owner = User.objects.filter(username__iexact=user).first()
+        if owner is None:
+            raise CommandError(f"There is no user called {user}.")
+        scopes = scope or ApiToken.DEFAULT_SCOPES
+        if "admin" in scopes and not owner.is_staff:
+            raise CommandError(f"--scope admin: {owner} is no administrator.")
+        self.stdout.write(ApiToken.issue(owner, name, scopes, timedelta(days=days)))

@@ -1,0 +1,42 @@
+"""Who tries passwords is slowed down: django-axes counts, here is what it counts by, and what it answers."""
+
+import logging
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+
+from accounts.forms import LoginForm
+from accounts.models import User
+
+log = logging.getLogger(__name__)
+
+
+def account_of(request: HttpRequest, credentials: dict[str, Any] | None = None) -> str:
+    """The account that is tried, one for its name and its address in any case."""
+    typed = str((credentials or request.POST).get("username") or "")
+    user = User.objects.filter(Q(username__iexact=typed) | Q(email__iexact=typed)).first() if typed else None
+    return user.username if user else typed.casefold()[:255]
+
+
+def address_of(request: HttpRequest) -> str | None:
+    """Where the request comes from. Behind the proxy that ends TLS: what the proxy itself saw, which it
+    appends last; all before that is what the client claims.
+    """
+    behind_proxy = settings.SECURE_PROXY_SSL_HEADER is not None
+    forwarded = request.headers.get("X-Forwarded-For", "") if behind_proxy else ""
+    return forwarded.rpartition(",")[2].strip() or request.META.get("REMOTE_ADDR") or None
+
+
+def locked(request: HttpRequest, *_: Any) -> HttpResponse:
+    """The login page again, which says when to try again."""
+    log.warning("Logins of %s from %s are refused for now", account_of(request), address_of(request))
+    minutes = int(settings.AXES_COOLOFF_TIME.total_seconds() // 60)
+    form = LoginForm(request, initial={"username": request.POST.get("username", "")})
+    sentence = f"Too many tries. Wait {minutes} minutes, then try again, or ask a studio admin."
+    context = {"form": form, "locked": sentence, "next": request.POST.get("next", "")}
+    response = render(request, "accounts/login.html", context, status=429)
+    response["Retry-After"] = str(60 * minutes)
+    return response

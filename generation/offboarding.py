@@ -1,0 +1,233 @@
+"""Somebody leaves: what they made goes to somebody else, or is deleted with its files.
+
+First the account is closed, so that nothing more comes in. Then the work goes in batches, each of them whole
+or not begun; the row of ``Offboarding`` remembers what is wanted, so that whoever is killed meanwhile is
+followed by the housekeeping, or by the same command. The ledger stays.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from django.contrib.admin.models import LogEntry
+from django.contrib.contenttypes.models import ContentType
+from django.db import models, transaction
+from django.db.models import F, Sum
+from django.db.models.functions import Now
+
+from accounts.models import ApiToken, Offboarding, User
+from files import storage
+from generation import search
+from generation.models import Collection, Image, Job, ShareLink
+from loras import library
+from loras.models import Lora, Upload
+
+BATCH = 200
+# How long the page that begins it works on it, and the housekeeping each minute: others wait meanwhile.
+SECONDS_OF_A_PAGE = 2.0
+SECONDS_OF_A_CHORE = 30.0
+NAME_LENGTH = 80
+
+
+class Refused(Exception):
+    """It must not be. The text is a sentence for who asked."""
+
+
+@dataclass(frozen=True)
+class Belongings:
+    """What somebody has. ``size``: bytes of pictures and LoRAs. ``shared``: LoRAs that others may use."""
+
+    images: int
+    size: int
+    jobs: int
+    active: int
+    collections: int
+    loras: int
+    shared: int
+    tokens: int
+    links: int
+
+    @property
+    def megabytes(self) -> float:
+        return self.size / 1e6
+
+    @property
+    def is_nothing(self) -> bool:
+        return not (self.images or self.jobs or self.collections or self.loras)
+
+
+def belongings(user: User) -> Belongings:
+    images, loras = Image.objects.filter(owner=user), Lora.objects.filter(owner=user)
+    return Belongings(
+        images=images.count(),
+        size=sum(rows.order_by().aggregate(sum=Sum("size"))["sum"] or 0 for rows in (images, loras)),
+        jobs=Job.objects.filter(owner=user).count(),
+        active=Job.objects.active().filter(owner=user).count(),
+        collections=Collection.objects.filter(owner=user).count(),
+        loras=loras.count(),
+        shared=loras.exclude(visibility=Lora.Visibility.PRIVATE).count(),
+        tokens=ApiToken.objects.filter(user=user).count(),
+        links=ShareLink.objects.open().filter(owner=user).count(),
+    )
+
+
+def begin(user: User, to: User | None, by: User | None = None) -> Offboarding:
+    """Close the account of ``user``, whose work is to go to ``to``, or to nobody: then it is deleted.
+
+    May be asked again, with another choice too: that goes for what is left. Raises Refused, and
+    LastAdministrator.
+    """
+    _check(user, to, by)
+    with transaction.atomic():
+        User.objects.switch_off(user)
+        chosen = {"to": to, "by": by, "finished_at": None}
+        offboarding, _ = Offboarding.objects.update_or_create(user=user, defaults=chosen)
+    user.refresh_from_db()
+    return offboarding
+
+
+def _check(user: User, to: User | None, by: User | None) -> None:
+    if by == user:
+        raise Refused("Nobody offboards themselves. Ask another administrator.")
+    if by and user.is_superuser and not by.is_superuser:
+        raise Refused(f"{user} may do everything here. Only somebody else who may can offboard them.")
+    if to == user:
+        raise Refused(f"The work is {user}'s already. Choose somebody else.")
+    if to and not to.is_active:
+        raise Refused(f"{to} is switched off. Choose somebody who can log in.")
+
+
+def go_on_with_all(seconds: float = SECONDS_OF_A_CHORE) -> str:
+    """What was begun and is not over, for so long; the housekeeping asks each minute."""
+    wanted = Offboarding.objects.filter(finished_at=None, user__is_active=False)
+    rows = list(wanted.select_related("user", "to").order_by("begun_at"))
+    done = [go_on(row, seconds / len(rows)) for row in rows]
+    return f"{sum(done)} of {len(done)} done"
+
+
+def go_on(offboarding: Offboarding, seconds: float) -> bool:
+    """Work on it for about so long, a batch at least. Returns whether it is over."""
+    end = time.monotonic() + seconds
+    user, to = offboarding.user, offboarding.to
+    if not _stopped(user) or (to and not to.is_active):
+        return False
+    steps = _transfer(offboarding, to) if to else _purge(offboarding)
+    for step in steps:
+        while step():
+            if time.monotonic() >= end:
+                return False
+    if not to:
+        _forget(user)
+    unfinished = Offboarding.objects.filter(pk=user.pk, finished_at=None)
+    return bool(unfinished.update(finished_at=Now()))
+
+
+def _stopped(user: User) -> bool:
+    """End the user's jobs and links; whether nothing of theirs is being drawn any more.
+
+    A worker that draws would store its picture for the owner whom it knows.
+    """
+    ShareLink.objects.filter(owner=user).revoke()
+    for job in Job.objects.active().filter(owner=user):
+        job.cancel()
+    return not Job.objects.active().filter(owner=user).exists()
+
+
+Step = Callable[[], bool]
+
+
+def _batch(rows: models.QuerySet[Any], change: Callable[[models.QuerySet[Any]], object]) -> Step:
+    """Takes some of ``rows`` at each call, which must be fewer then; whether there were any."""
+
+    def step() -> bool:
+        keys = list(rows.order_by("pk").values_list("pk", flat=True)[:BATCH])
+        if keys:
+            with transaction.atomic():
+                change(rows.filter(pk__in=keys))
+        return bool(keys)
+
+    return step
+
+
+def _count(offboarding: Offboarding, images: int = 0, freed: int = 0) -> None:
+    """In the transaction of a batch, so that no kill makes it wrong."""
+    row = Offboarding.objects.filter(pk=offboarding.pk)
+    row.update(images=F("images") + images, freed=F("freed") + freed)
+
+
+# To somebody else -------------------------------------------------------------------------------------
+
+
+def _transfer(offboarding: Offboarding, to: User) -> list[Step]:
+    user = offboarding.user
+    mine = {"owner": user}
+
+    def hand_over(images: models.QuerySet[Any]) -> None:
+        facts = search.facts_for(user.pk, to.pk)
+        _count(offboarding, images=images.update(owner=to, facts=facts))
+
+    def rename(collections: models.QuerySet[Any]) -> None:
+        for collection in collections:
+            name = _free_name(collection.name, user, to)
+            Collection.objects.filter(pk=collection.pk).update(owner=to, name=name)
+
+    return [
+        _batch(Image.objects.filter(**mine), hand_over),
+        _batch(Job.objects.filter(**mine), lambda jobs: jobs.update(owner=to)),
+        _batch(Collection.objects.filter(**mine), rename),
+        _batch(Lora.objects.filter(**mine), lambda loras: loras.update(owner=to)),
+    ]
+
+
+def _free_name(name: str, user: User, to: User) -> str:
+    """The name of a collection, with whose it was where ``to`` has one of this name."""
+    taken = set(Collection.objects.filter(owner=to).values_list("name", flat=True))
+    free, number = name, 1
+    while free in taken:
+        whose = f" ({user})" if number == 1 else f" ({user} {number})"
+        free, number = name[: NAME_LENGTH - len(whose)] + whose, number + 1
+    return free
+
+
+# To nobody --------------------------------------------------------------------------------------------
+
+
+def _purge(offboarding: Offboarding) -> list[Step]:
+    user = offboarding.user
+    mine = {"owner": user}
+
+    def delete_images(images: models.QuerySet[Any]) -> None:
+        # The files first: whoever is killed in between leaves rows, and those are found again.
+        found = list(images)
+        for image in found:
+            storage.delete(str(image.file))
+            storage.delete(str(image.thumbnail))
+        _count(offboarding, len(found), sum(image.size for image in found))
+        images.delete()
+
+    def delete_loras(loras: models.QuerySet[Any]) -> None:
+        for lora in loras:
+            others = Lora.objects.filter(sha256=lora.sha256).exclude(pk=lora.pk)
+            _count(offboarding, freed=0 if others.exists() else lora.size)
+            library.delete(lora)
+
+    def delete(rows: models.QuerySet[Any]) -> None:
+        rows.delete()
+
+    return [
+        _batch(ShareLink.objects.filter(**mine), delete),
+        _batch(Image.objects.filter(**mine), delete_images),
+        _batch(Job.objects.filter(**mine), delete),
+        _batch(Collection.objects.filter(**mine), delete),
+        _batch(Lora.objects.filter(**mine), delete_loras),
+        _batch(Upload.objects.filter(**mine), library.delete_uploads),
+    ]
+
+
+def _forget(user: User) -> None:
+    """Their name too, where others read it."""
+    User.objects.anonymise(user)
+    user.refresh_from_db()
+    person = ContentType.objects.get_for_model(User)
+    LogEntry.objects.filter(content_type=person, object_id=str(user.pk)).update(object_repr=user.username)
