@@ -65,6 +65,13 @@ def prefilled(request: HttpRequest) -> dict[str, Any]:
     return form
 
 
+def asked_again(job: Job, *, same_seed: bool) -> dict[str, Any]:
+    """What a job asked for, to be asked for again."""
+    asked = {name: getattr(job, name) for name in _KEPT}
+    asked["loras"] = [{"slug": chosen.slug, "weight": chosen.weight} for chosen in job.job_loras.all()]
+    return asked | ({"seed": job.seed} if same_seed else {})
+
+
 def _job_named(request: HttpRequest) -> Job | None:
     try:
         pk = UUID(request.GET.get("from", ""))

@@ -119,6 +119,8 @@ class Job(models.Model):
         ordering: ClassVar = ["-id"]
         indexes: ClassVar = [
             models.Index(fields=["owner", "-id"], name="job_newest_of_owner"),
+            # The header of every page asks what of somebody's is in flight, the history what failed.
+            models.Index(fields=["owner", "state", "-id"], name="job_of_owner_by_state"),
             # What a claim looks for: see ``generation.queue``.
             models.Index(
                 # The state too, or SQLite reads each row to make sure of it (8 ms for 10,000).

@@ -174,6 +174,16 @@ def meter(done: int, steps: int, *, moves: bool = False) -> dict[str, object]:
     }
 
 
+# Where the other engine may do what this one could not: by engine and what went wrong.
+_OTHER = {("bf16", "out_of_memory"): "fp4", ("fp4", "lora"): "bf16", ("fp4", "invalid_output"): "bf16"}
+
+
+@register.filter
+def other_engine(job: Job) -> str:
+    """The engine to retry a failed job on; empty where that would not help."""
+    return _OTHER.get((job.engine, job.error_code), "")
+
+
 @register.filter
 def reuse_url(image: Image) -> str:
     """The form with everything of a picture's recipe, its seed included."""

@@ -4,18 +4,18 @@ import hashlib
 from typing import cast
 from uuid import UUID
 
-from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotModified
 
 from accounts.models import User
 from generation.models import Image, ImageQuerySet, Job
+from generation.queue import JobQuerySet
 
 
 def user_of(request: HttpRequest) -> User:
     return cast(User, request.user)
 
 
-def jobs_of(request: HttpRequest) -> QuerySet[Job]:
+def jobs_of(request: HttpRequest) -> JobQuerySet:
     visible = Job.objects.visible_to(user_of(request))
     return visible.select_related("worker").prefetch_related("job_loras", "images")
 
