@@ -36,7 +36,7 @@ class Markup(HTMLParser):
         if tag == "script" and not named.get("src") and named.get("type") != "application/json":
             self.found.append(f"<script> without src: {attributes}")
         for name, value in attributes:
-            if name.startswith("on") or name in ("style", "x") or _runs(name, value or ""):
+            if name.startswith("on") or name == "style" or _runs(name, value or ""):
                 self.found.append(f"<{tag} {name}={value!r}>")
             self.text += f" {value}"
 
