@@ -12,7 +12,7 @@ MOST_TABS = 80
 SHOWS_FOCUS = """() => {
     const element = document.activeElement;
     const around = [element, element.closest("label"), element.parentElement].filter(Boolean);
-    const shows = ({ outlineStyle, outlineWidth }) => outlineStyle !== "none" && parseFloat(outlineWidth) >= 2;
+    const shows = (style) => style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
     return around.map((one) => getComputedStyle(one)).some(shows);
 }"""
 

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from django.conf import settings
 from django.db import connection
 from django.http import QueryDict
 from django.test import Client
@@ -262,3 +263,9 @@ def test_no_cell_is_a_formula(client: Client, alice: User, start: str) -> None:
     response = client.get("/history/jobs.csv").getvalue().decode()
     (line,) = list(csv.reader(io.StringIO(response, newline="")))[1:]
     assert line[list(history_csv.COLUMNS).index("prompt")] == f"'{start}HYPERLINK(1)"
+
+
+def test_the_readme_names_every_column() -> None:
+    readme = (settings.BASE_DIR / "README.md").read_text()
+    section = readme.partition("## The history as CSV")[2].partition("\n## ")[0]
+    assert set(re.findall(r"`(\w+)`", section)) == set(history_csv.COLUMNS)
