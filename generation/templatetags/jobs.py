@@ -39,7 +39,15 @@ def tiles(job: Job) -> list[Tile]:
     return [_tile(job, index, images.get(index)) for index in range(job.count)]
 
 
+@register.filter
+def first_picture(job: Job) -> Image | None:
+    """What stands for the job in a list."""
+    return next((image for image in job.images.all() if not image.trashed_at), None)
+
+
 def _tile(job: Job, index: int, image: Image | None) -> Tile:
+    if image and image.trashed_at:
+        return Tile(index, "trashed", "In the trash")
     if image:
         return Tile(index, "picture", image=image)
     if job.state == Job.State.FAILED:
