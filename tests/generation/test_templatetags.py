@@ -251,7 +251,12 @@ def test_a_picture_in_the_trash_is_not_shown(alice: User) -> None:
 
 @pytest.mark.parametrize(
     ("engine", "code", "other"),
-    [("bf16", "out_of_memory", "fp4"), ("fp4", "lora", "bf16"), ("fp4", "out_of_memory", ""), ("bf16", "", "")],
+    [
+        ("bf16", "out_of_memory", "fp4"),
+        ("fp4", "lora", "bf16"),
+        ("fp4", "out_of_memory", ""),
+        ("bf16", "", ""),
+    ],
 )
 def test_the_other_engine_is_offered_where_it_helps(engine: str, code: str, other: str) -> None:
     assert jobs.other_engine(job_that(engine=engine, error_code=code)) == other
