@@ -101,6 +101,7 @@ def everything_of(owner: User, text: str = "Fog") -> dict[str, str]:
         "loras": lora.slug,
         "account/tokens": token.token_key,
         "me/tokens": token.token_key,
+        "account/people": str(owner.pk),
         "account/invitations": str(invitation.pk),
         "invite": invitation.token,
         "setup": "no-token",

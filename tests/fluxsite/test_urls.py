@@ -17,7 +17,9 @@ OPEN = {"healthz", "readyz", "login", "logout", "setup", "invite", "s"}
 OWNED = {"jobs", "images", "collections", "shares", "loras", "account/tokens", "me/tokens"}
 SEEN_BY_ADMINISTRATORS = {"loras"}
 # Everybody sees workers and engines; who is no administrator is told that only they may change them.
-ADMINISTRATORS = ("workers/<uuid:pk>/mode/", "workers/engines/<str:engine>/mode/", "account/invitations/")
+ADMINISTRATORS = (
+    "workers/<uuid:pk>/mode/", "workers/engines/<str:engine>/mode/", "account/people/", "account/invitations/",
+)  # fmt: skip
 # What these pages want to know in a POST.
 POSTED = {"mode": "pause"}
 METHODS = ("get", "post", "put", "patch", "delete")
