@@ -5,7 +5,7 @@ the resolver are asked for, and those that answer with a page are looked at.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,7 +172,7 @@ class Look:
 
     def _console(self, message: ConsoleMessage) -> None:
         is_the_page = message.location.get("url") == self.page.url and "status of 404" in message.text
-        if message.type in ("error", "warning") and not is_the_page:
+        if message.type == "error" and not is_the_page:
             self._say(f"console: {message.text} ({message.location.get('url', '')})")
 
     def _dialog(self, dialog: Dialog) -> None:
@@ -244,6 +244,14 @@ def test_every_page_of_somebody_who_has_nothing_yet(
 def test_every_page_that_needs_no_account(browser: Browser, filled: Filled, theme: str, width: int) -> None:
     with looking(browser, filled, "nobody", theme, width) as look:
         for address in [*filled.pages["nobody"], "/nothing-is-here/"]:
+            look.at(address)
+
+
+def test_the_page_of_the_first_visit(browser: Browser, start: Callable[..., Studio]) -> None:
+    studio = start()
+    address = studio.said(r"(http://127\.0\.0\.1:\d+/setup/\S+)")
+    for theme, width in WINDOWS:
+        with looking(browser, Filled(studio, {"nobody": None}, {}, []), "nobody", theme, width) as look:
             look.at(address)
 
 

@@ -18,8 +18,11 @@ OWNED = {"jobs", "images", "collections", "shares", "loras", "account/tokens", "
 SEEN_BY_ADMINISTRATORS = {"loras"}
 # Everybody sees workers and engines; who is no administrator is told that only they may change them.
 ADMINISTRATORS = (
-    "workers/<uuid:pk>/mode/", "workers/engines/<str:engine>/mode/", "account/people/", "account/invitations/",
-)  # fmt: skip
+    "workers/<uuid:pk>/mode/",
+    "workers/engines/<str:engine>/mode/",
+    "account/people/",
+    "account/invitations/",
+)
 # What these pages want to know in a POST.
 POSTED = {"mode": "pause"}
 METHODS = ("get", "post", "put", "patch", "delete")
