@@ -55,7 +55,7 @@ def log_in(page: Page, name: str, password: str) -> None:
     page.get_by_label("User name or email").fill(name)
     page.get_by_label("Password", exact=True).fill(password)
     page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_label("Prompt")).to_be_visible()
+    expect(page.get_by_role("textbox", name="Prompt")).to_be_visible()
 
 
 def draw(page: Page) -> None:
