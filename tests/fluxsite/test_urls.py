@@ -12,7 +12,7 @@ from tests.addresses import folder_of, path
 from tests.belongings import everything_of
 
 # What people reach without an account: the first part of the address.
-OPEN = {"healthz", "readyz", "login", "logout", "setup", "invite", "s"}
+OPEN = {"healthz", "readyz", "metrics", "login", "logout", "setup", "invite", "s"}
 # What is somebody's alone. Of LoRAs an administrator sees all.
 OWNED = {"jobs", "images", "collections", "shares", "loras", "account/tokens", "me/tokens"}
 SEEN_BY_ADMINISTRATORS = {"loras"}
