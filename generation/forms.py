@@ -66,9 +66,10 @@ def prefilled(request: HttpRequest) -> dict[str, Any]:
 
 
 def asked_again(job: Job, *, same_seed: bool) -> dict[str, Any]:
-    """What a job asked for, to be asked for again."""
+    """What a job asked for, to be asked for again. LoRAs that left the library are left out."""
     asked = {name: getattr(job, name) for name in _KEPT}
-    asked["loras"] = [{"slug": chosen.slug, "weight": chosen.weight} for chosen in job.job_loras.all()]
+    chosen = job.job_loras.select_related("lora")
+    asked["loras"] = [{"slug": one.lora.slug, "weight": one.weight} for one in chosen if one.lora]
     return asked | ({"seed": job.seed} if same_seed else {})
 
 
