@@ -1,6 +1,8 @@
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from django.contrib import admin, messages
+from django.contrib.admin.widgets import AdminIntegerFieldWidget
+from django.db import models
 from django.db.models import F, QuerySet
 from django.http import HttpRequest
 from django.template.defaultfilters import filesizeformat
@@ -130,6 +132,9 @@ class PoolAdmin(ModeAdmin[Pool]):
 
     list_display = ("engine", "mode", "note", "waiting", "queue_limit")
     list_editable = ("queue_limit",)
+    formfield_overrides: ClassVar = {
+        models.PositiveIntegerField: {"widget": AdminIntegerFieldWidget({"aria-label": "Queue limit"})}
+    }
     readonly_fields = ("engine", "mode", "note")
 
     def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:

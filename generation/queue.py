@@ -43,6 +43,10 @@ class JobQuerySet(models.QuerySet["Job"]):
     def active(self) -> "JobQuerySet":
         return self.filter(state__in=("queued", "running"))
 
+    def count_to(self, most: int) -> int:
+        """How many there are, ``most`` at most."""
+        return self.order_by()[:most].count()
+
     # The order ----------------------------------------------------------------------------------------
 
     def abandoned(self, engine: str) -> "JobQuerySet":

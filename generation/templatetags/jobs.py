@@ -40,7 +40,15 @@ def tiles(job: Job) -> list[Tile]:
     return [_tile(job, index, images.get(index)) for index in range(job.count)]
 
 
+@register.filter
+def first_picture(job: Job) -> Image | None:
+    """What stands for the job in a list."""
+    return next((image for image in job.images.all() if not image.trashed_at), None)
+
+
 def _tile(job: Job, index: int, image: Image | None) -> Tile:
+    if image and image.trashed_at:
+        return Tile(index, "trashed", "In the trash")
     if image:
         return Tile(index, "picture", image=image)
     if job.state == Job.State.FAILED:
@@ -190,6 +198,16 @@ def meter(done: int, steps: int, *, moves: bool = False) -> dict[str, object]:
         "bar": steps > MOST_SEGMENTS,
         "segments": ["full" if i < done else "half" if moves and i == done else "" for i in range(steps)],
     }
+
+
+# Where the other engine may do what this one could not: by engine and what went wrong.
+_OTHER = {("bf16", "out_of_memory"): "fp4", ("fp4", "lora"): "bf16", ("fp4", "invalid_output"): "bf16"}
+
+
+@register.filter
+def other_engine(job: Job) -> str:
+    """The engine to retry a failed job on; empty where that would not help."""
+    return _OTHER.get((job.engine, job.error_code), "")
 
 
 @register.filter

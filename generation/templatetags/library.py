@@ -14,5 +14,5 @@ MOST = 12
 @register.simple_tag(takes_context=True)
 def pictures_with(context: dict[str, Any], lora: Lora) -> list[Image]:
     """The newest pictures that the user made with it."""
-    images = Image.objects.visible_to(context["user"]).filter(job__loras=lora).select_related("job")
-    return list(images.newest_first()[:MOST])
+    mine = Image.objects.visible_to(context["user"]).kept()
+    return list(mine.filter(job__loras=lora).select_related("job").newest_first()[:MOST])

@@ -39,13 +39,20 @@ def generate(request: HttpRequest) -> HttpResponse:
     """The form and the newest jobs. A POST submits without JavaScript; the script posts to the API."""
     if request.method != "POST":
         return render(request, "generation/generate.html", _form(request, prefilled(request), {}))
-    asked = asked_in(request.POST)
+    return submit(request, asked_in(request.POST))
+
+
+def submit(request: HttpRequest, asked: Mapping[str, Any], parent: Job | None = None) -> HttpResponse:
+    """Lead to the new job; or show the form with what is wrong, and all that was asked.
+
+    ``parent``: the job that it asks for again.
+    """
     checked = JobRequest(data=asked, context={"owner": request.user})
     if not checked.is_valid():
         errors = field_errors(checked.errors, asked)
         return render(request, "generation/generate.html", _form(request, asked, errors), status=400)
     try:
-        return redirect(Job.submit(user_of(request), **checked.validated_data))
+        return redirect(Job.submit(user_of(request), parent=parent, **checked.validated_data))
     except TooMuch as error:
         form = _form(request, asked, {"form": str(error.detail)})
         response = render(request, "generation/generate.html", form, status=error.status_code)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
-from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotModified
 from rest_framework.exceptions import ValidationError
 
 from accounts.models import User
 from generation.models import Image, ImageQuerySet, Job, MissingLora
+from generation.queue import JobQuerySet
 from generation.quotas import TooMuch
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ def user_of(request: HttpRequest) -> User:
     return cast(User, request.user)
 
 
-def jobs_of(request: HttpRequest) -> QuerySet[Job]:
+def jobs_of(request: HttpRequest) -> JobQuerySet:
     visible = Job.objects.visible_to(user_of(request))
     return visible.select_related("worker").prefetch_related("job_loras", "images")
 

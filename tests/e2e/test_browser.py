@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from tests.e2e.pixels import mean, nearest, opened
 from tests.e2e.studio import PASSWORD, Studio
@@ -112,17 +112,6 @@ def test_bad_input_is_named_at_its_field_and_the_text_is_kept(studio: Studio, pa
     page.get_by_role("button", name=re.compile("^Generate")).click()
     expect(page.get_by_text("Use a whole number from 0 to")).to_be_visible()
     assert page.get_by_label("Prompt").input_value() == "kept text"
-
-
-def test_it_works_without_javascript(studio: Studio, browser: Browser) -> None:
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
-    log_in(page, studio)
-    page.get_by_label("Prompt").fill("a red circle")
-    page.get_by_role("button", name=re.compile("^Generate")).click()
-    expect(page).to_have_url(re.compile("/jobs/"))
-    expect(page.locator("[data-job] img")).to_have_count(1, timeout=SECONDS)
-    context.close()
 
 
 def test_a_prompt_is_text_everywhere(studio: Studio, page: Page) -> None:

@@ -15,7 +15,7 @@ from generation.templatetags import gallery, jobs, studio
 from generation.words import about, duration
 from gpu.models import Worker
 from tests.conftest import submit
-from tests.generation.drawn import draw
+from tests.generation.drawn import draw, finished
 
 RUNNING = {"state": Job.State.RUNNING, "attempt": 1}
 
@@ -238,3 +238,25 @@ def test_pictures_drawn_together_go_through_their_steps_together(alice: User) ->
     job = submit(alice, count=4)
     job.state, job.stage, job.picture, job.together, job.step = Job.State.RUNNING, Job.Stage.DRAWING, 0, 3, 1
     assert [tile.label for tile in jobs.tiles(job)] == ["Step 2 of 4"] * 3 + ["Next"]
+
+
+def test_a_picture_in_the_trash_is_not_shown(alice: User) -> None:
+    job = finished(alice, count=2)
+    job.images.filter(index=0).update(trashed_at=timezone.now())
+    assert [tile.label for tile in jobs.tiles(job)] == ["In the trash", ""]
+    assert jobs.first_picture(job) == job.images.get(index=1)
+    job.images.update(trashed_at=timezone.now())
+    assert jobs.first_picture(job) is None
+
+
+@pytest.mark.parametrize(
+    ("engine", "code", "other"),
+    [
+        ("bf16", "out_of_memory", "fp4"),
+        ("fp4", "lora", "bf16"),
+        ("fp4", "out_of_memory", ""),
+        ("bf16", "", ""),
+    ],
+)
+def test_the_other_engine_is_offered_where_it_helps(engine: str, code: str, other: str) -> None:
+    assert jobs.other_engine(job_that(engine=engine, error_code=code)) == other
