@@ -8,8 +8,12 @@ from fluxsite import views
 urlpatterns = [
     path("healthz", views.healthz),
     path("admin/", admin.site.urls),
+    path("api/v1/schema/", views.schema, name="schema"),
+    path("api/v1/docs/", views.swagger, name="swagger"),
+    path("api/v1/redoc/", views.redoc, name="redoc"),
     path("api/v1/", include("generation.api.urls")),
     path("api/v1/", include("loras.api.urls")),
+    path("v1/", include("generation.openai_api.urls")),
     path("", include("accounts.urls")),
     path("", include("generation.urls")),
     path("", include("loras.urls")),

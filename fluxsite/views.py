@@ -1,10 +1,48 @@
 """Views that belong to no app."""
 
+import json
+from functools import cache
+from typing import Any
+
 from django.contrib.auth.decorators import login_not_required
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import condition, require_safe
+from drf_spectacular.generators import SchemaGenerator
+
+from fluxsite import __version__
 
 
 @login_not_required
 def healthz(request: HttpRequest) -> HttpResponse:
     """200 while the web process answers. It looks at nothing else: that is what a restart can mend."""
     return HttpResponse("ok\n", content_type="text/plain")
+
+
+@login_not_required
+@require_safe
+@condition(etag_func=lambda request: f'"{__version__}"')
+def schema(request: HttpRequest) -> HttpResponse:
+    """The API in OpenAPI 3. For everybody: it says what the code does, and nothing of this studio."""
+    return HttpResponse(_schema(), content_type="application/json")
+
+
+@cache
+def _schema() -> bytes:
+    """Once for each process: it takes a second."""
+    generator: Any = SchemaGenerator()  # type: ignore[no-untyped-call]
+    return json.dumps(generator.get_schema(request=None, public=True)).encode()
+
+
+@login_not_required
+@require_safe
+def swagger(request: HttpRequest) -> HttpResponse:
+    """The schema, to try it out."""
+    return render(request, "api/swagger.html")
+
+
+@login_not_required
+@require_safe
+def redoc(request: HttpRequest) -> HttpResponse:
+    """The schema, to read."""
+    return render(request, "api/redoc.html")

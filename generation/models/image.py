@@ -63,6 +63,12 @@ class ImageQuerySet(models.QuerySet["Image"]):
         """How many there are, ``most`` at most: counting a million takes longer than showing a page."""
         return self.order_by()[:most].count()
 
+    # Favourites ---------------------------------------------------------------------------------------
+
+    def mark(self, *, favourite: bool) -> int:
+        """Make favourites of them, or no favourites; returns how many were not."""
+        return self.filter(favourite=not favourite).update(favourite=favourite)
+
     # The trash ----------------------------------------------------------------------------------------
 
     def trash(self) -> int:
