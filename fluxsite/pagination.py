@@ -33,7 +33,7 @@ class NewestFirst(CursorPagination):
         return int(asked)
 
     def decode_cursor(self, request: Request) -> Any:
-        """Where a cursor leads. One that nobody can have from us answers 404, and no error of the database."""
+        """Where a cursor leads. One that nobody can have from us answers 404, and no server error."""
         try:
             cursor = super().decode_cursor(request)
             if cursor and cursor.position is not None:
