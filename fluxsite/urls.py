@@ -13,6 +13,7 @@ urlpatterns = [
     path("api/v1/redoc/", views.redoc, name="redoc"),
     path("api/v1/", include("generation.api.urls")),
     path("api/v1/", include("loras.api.urls")),
+    path("api/v1/<path:rest>", views.NothingHere.as_view()),
     path("v1/", include("generation.openai_api.urls")),
     path("", include("accounts.urls")),
     path("", include("generation.urls")),

@@ -9,6 +9,11 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import condition, require_safe
 from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import NotFound
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
 
 from fluxsite import __version__
 
@@ -32,6 +37,17 @@ def _schema() -> bytes:
     """Once for each process: it takes a second."""
     generator: Any = SchemaGenerator()  # type: ignore[no-untyped-call]
     return json.dumps(generator.get_schema(request=None, public=True)).encode()
+
+
+class NothingHere(APIView):
+    """Any other address of the API: its clients read JSON, not the page that people get."""
+
+    @extend_schema(exclude=True)
+    def _nothing(self, request: Request, rest: str) -> Response:
+        where = f"{request.method} /api/v1/{rest}"
+        raise NotFound(f"There is no {where} here. Addresses end in a slash; /api/v1/schema/ has them all.")
+
+    get = post = put = patch = delete = _nothing
 
 
 @login_not_required

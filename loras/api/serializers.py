@@ -19,7 +19,6 @@ _SAID: dict[str, tuple[str, Any]] = {
     "licence": ("Of the file.", "CC-BY-4.0"),
     "source_url": ("Where it came from.", "https://example.org/night"),
     "visibility": ("Who may use it.", "private"),
-    "approval": ("Of an administrator, where that is needed for everyone.", ""),
     "hidden": ("Whether no new job may use it.", False),
     "uses": ("Jobs that were asked for with it.", 12),
     "family": ("Of the models that it is for.", "flux1"),
@@ -70,6 +69,13 @@ class LoraSerializer(serializers.ModelSerializer[Lora]):
         help_text="Where the file is, for its owner. "
         'Example: "http://localhost:8000/api/v1/loras/night/download/"',
     )  # fmt: skip
+    approval = serializers.CharField(
+        read_only=True,
+        help_text='waiting or declined, where an administrator decides on everyone; else empty. Example: ""',
+    )
+    source_url = serializers.CharField(
+        read_only=True, help_text='Where it came from, or empty. Example: "https://example.org/night"'
+    )
     trigger_words: Any = serializers.ListField(
         child=serializers.CharField(), read_only=True, help_text=_TRIGGERS
     )
