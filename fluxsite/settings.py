@@ -210,10 +210,11 @@ FLUXSITE_WAIT_SECONDS = env.int("FLUXSITE_WAIT_SECONDS", default=120)
 FLUXSITE_WAITING_REQUESTS = env.int("FLUXSITE_WAITING_REQUESTS", default=8)
 # Requests to the API that a user may send in a minute, to all web processes together. 0: any number.
 FLUXSITE_REQUESTS_A_MINUTE = env.int("FLUXSITE_REQUESTS_A_MINUTE", default=3000)
-# Names of models that clients of OpenAI's API insist on: each means this studio's model. Empty: none.
+# Names of models that clients of OpenAI's API insist on: each means this studio's model; * is any text.
+# Empty: none.
 FLUXSITE_OPENAI_ALIASES = env.list(
     "FLUXSITE_OPENAI_ALIASES",
-    default=["flux-schnell", "gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "dall-e-2", "dall-e-3"],
+    default=["flux-schnell", "gpt-image-*", "chatgpt-image-latest", "dall-e-*"],
 )
 # How long an address in an answer of OpenAI's API leads to its picture, for whoever has it.
 FLUXSITE_OPENAI_URL_SECONDS = env.int("FLUXSITE_OPENAI_URL_SECONDS", default=3600)

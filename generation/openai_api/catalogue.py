@@ -1,6 +1,7 @@
 """What models are called: the studio's, one of its engines, or either with a LoRA, as ``name-fp4:lora``."""
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from django.conf import settings
@@ -59,7 +60,8 @@ def model(name: str, user: User) -> dict[str, Any]:
 def choose(name: str | None, user: User) -> Choice:
     """What draws where a client asks for ``name``; without one the studio's model. Raises ModelNotFound."""
     model, _, lora = (name or base_name()).partition(":")
-    engine = _engines().get(base_name() if model in settings.FLUXSITE_OPENAI_ALIASES else model)
+    is_alias = any(fnmatchcase(model, alias) for alias in settings.FLUXSITE_OPENAI_ALIASES)
+    engine = _engines().get(base_name() if is_alias else model)
     if engine is None or (lora and not _usable(user).filter(slug=lora).exists()):
         raise ModelNotFound(name or "")
     return Choice(engine, lora or None)

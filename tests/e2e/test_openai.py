@@ -115,8 +115,8 @@ CLIENTS: dict[str, dict[str, Any]] = {
         "model": "gpt-image-1", "prompt": STAR, "n": 1, "size": "256x256", "response_format": "b64_json",
     },
     "LibreChat": {
-        "model": "gpt-image-1", "prompt": STAR, "n": 1, "background": "auto", "quality": "auto",
-        "size": "auto",
+        "model": "gpt-image-2.5-flare", "prompt": STAR, "n": 1, "background": "auto", "quality": "auto",
+        "size": "auto", "output_format": "png",
     },
     "n8n": {
         "prompt": STAR, "model": "dall-e-3", "n": 1, "quality": "standard", "style": "vivid",
