@@ -1,7 +1,7 @@
 """The address of everything."""
 
 from django.contrib import admin
-from django.urls import include, path
+from django.urls import include, path, re_path
 
 from fluxsite import views
 
@@ -13,7 +13,7 @@ urlpatterns = [
     path("api/v1/redoc/", views.redoc, name="redoc"),
     path("api/v1/", include("generation.api.urls")),
     path("api/v1/", include("loras.api.urls")),
-    path("api/v1/<path:rest>", views.NothingHere.as_view()),
+    re_path(r"^api/v1/(?P<rest>[\s\S]+)\Z", views.NothingHere.as_view()),
     path("v1/", include("generation.openai_api.urls")),
     path("", include("accounts.urls")),
     path("", include("generation.urls")),

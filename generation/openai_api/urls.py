@@ -1,4 +1,4 @@
-from django.urls import path
+from django.urls import path, re_path
 
 from generation.openai_api import views
 
@@ -10,5 +10,6 @@ urlpatterns = [
     path("images/edits", views.FromTextOnly.as_view(), name="edits"),
     path("images/variations", views.FromTextOnly.as_view(), name="variations"),
     path("images/files/<str:token>", views.FileView.as_view(), name="file"),
-    path("<path:rest>", views.NothingHere.as_view()),
+    # A path may hold a line break, which "path" does not take.
+    re_path(r"(?P<rest>[\s\S]+)\Z", views.NothingHere.as_view()),
 ]
