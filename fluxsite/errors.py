@@ -36,6 +36,11 @@ class ApiErrors(ExceptionHandler):
             return BodyTooLarge(f"The body is larger than {settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,} bytes.")
         return super().convert_known_exceptions(exc)
 
+    def report_exception(self, exc: APIException, response: Any) -> None:
+        """What was raised to be the answer, such as 503 or 504, is no fault to look into."""
+        if not isinstance(self.exc, APIException):
+            super().report_exception(exc, response)
+
 
 class FieldErrors(ExceptionFormatter):
     """Names the field itself where the whole field is wrong: ``loras``, not ``loras.non_field_errors``."""

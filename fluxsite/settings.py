@@ -85,6 +85,8 @@ INSTALLED_APPS = [
     "django_q",
     "rest_framework",
     "drf_standardized_errors",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "knox",
     "csp",
     "axes",
@@ -225,12 +227,43 @@ REST_FRAMEWORK = {
     "DEFAULT_PARSER_CLASSES": ["fluxsite.parsers.NestedJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PAGINATION_CLASS": "fluxsite.pagination.NewestFirst",
+    "DEFAULT_THROTTLE_CLASSES": ["generation.throttles.PerUser"],
+    "DEFAULT_SCHEMA_CLASS": "fluxsite.schema.Schema",
     "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "fluxsite",
+    "VERSION": "1",
+    "DESCRIPTION": "Draw pictures with FLUX.1-schnell on your own machines.",
+    "SCHEMA_PATH_PREFIX": "(/api)?/v1/",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "JobState": "generation.models.Job.State",
+        "LoraState": "loras.models.Lora.State",
+        "AdmissionState": "loras.models.Admission.State",
+        "WorkerState": "gpu.models.Worker.State",
+        "Mode": "gpu.models.Mode",
+    },
 }
 DRF_STANDARDIZED_ERRORS = {
     "EXCEPTION_HANDLER_CLASS": "fluxsite.errors.ApiErrors",
     "EXCEPTION_FORMATTER_CLASS": "fluxsite.errors.FieldErrors",
 }
+
+# A request may wait for its pictures so long, in seconds (OpenAI's API, Prefer: wait); and so many may wait
+# at a time in a web process, as each keeps one of its 16 threads.
+FLUXSITE_WAIT_SECONDS = env.int("FLUXSITE_WAIT_SECONDS", default=120)
+FLUXSITE_WAITING_REQUESTS = env.int("FLUXSITE_WAITING_REQUESTS", default=8)
+# Requests to the API that a user may send in a minute, to all web processes together. 0: any number.
+FLUXSITE_REQUESTS_A_MINUTE = env.int("FLUXSITE_REQUESTS_A_MINUTE", default=3000)
+# Names of models that clients of OpenAI's API insist on: each means this studio's model; * is any text.
+# Empty: none.
+FLUXSITE_OPENAI_ALIASES = env.list(
+    "FLUXSITE_OPENAI_ALIASES",
+    default=["flux-schnell", "gpt-image-*", "chatgpt-image-latest", "dall-e-*"],
+)
+# How long an address in an answer of OpenAI's API leads to its picture, for whoever has it.
+FLUXSITE_OPENAI_URL_SECONDS = env.int("FLUXSITE_OPENAI_URL_SECONDS", default=3600)
 
 # Drawing --------------------------------------------------------------------------------------------
 # FLUXSITE_MODEL: a directory in diffusers layout, or a hub id such as black-forest-labs/FLUX.1-schnell.

@@ -13,6 +13,7 @@ from gpu.model_card import ModelCard
 from loras.models import Admission, Lora
 
 _WEIGHT = f"Use a number from -{limits.MAX_WEIGHT:g} to {limits.MAX_WEIGHT:g}."
+_SIDE = "The model says which fit; left out, its usual one."
 _PROMPT = "Write a prompt: what should the picture show?"
 
 
@@ -43,8 +44,14 @@ def side(**options: Any) -> IntegerField:
 
 
 class LoraChoice(NoUnknownFields):
-    slug = CharField(max_length=80)
-    weight = FloatField(default=1.0, error_messages={"invalid": _WEIGHT})
+    """A LoRA to draw with."""
+
+    slug = CharField(max_length=80, help_text='Its address in the library. Example: "night"')
+    weight = FloatField(
+        default=1.0,
+        error_messages={"invalid": _WEIGHT},
+        help_text=f"How strong it is, from -{limits.MAX_WEIGHT:g} to {limits.MAX_WEIGHT:g}. Example: 0.8",
+    )
 
     def validate_weight(self, weight: float) -> float:
         if not math.isfinite(weight) or abs(weight) > limits.MAX_WEIGHT:
@@ -58,14 +65,25 @@ class JobRequest(NoUnknownFields):
     Needs ``context={"owner": user}``: the LoRAs must be theirs to use.
     """
 
-    prompt = CharField(error_messages={"blank": _PROMPT, "required": _PROMPT})
-    width = side(required=False)
-    height = side(required=False)
-    count = whole(1, limits.MAX_COUNT, default=1)
-    seed = whole(0, limits.MAX_SEED, required=False, allow_null=True, default=None)
-    steps = whole(1, limits.MAX_STEPS, default=4)
-    engine = CharField(default="bf16")
-    loras = LoraChoice(many=True, default=list)
+    prompt = CharField(
+        error_messages={"blank": _PROMPT, "required": _PROMPT},
+        help_text=f"What the pictures should show, in at most {limits.MAX_PROMPT:,} characters. "
+        'Example: "a big yellow star on a blue background"',
+    )
+    width = side(required=False, help_text=f"In pixels. {_SIDE} Example: 128")
+    height = side(required=False, help_text=f"In pixels. {_SIDE} Example: 128")
+    count = whole(1, limits.MAX_COUNT, default=1, help_text="Pictures. Example: 1")
+    seed = whole(
+        0,
+        limits.MAX_SEED,
+        required=False,
+        allow_null=True,
+        default=None,
+        help_text="Of the first picture, each next one has the next; left out, one is chosen. Example: 42",
+    )
+    steps = whole(1, limits.MAX_STEPS, default=4, help_text="Of each picture. Example: 4")
+    engine = CharField(default="bf16", help_text=f'{" or ".join(ENGINES)}. Example: "bf16"')
+    loras = LoraChoice(many=True, default=list, help_text=f"At most {limits.MAX_LORAS}, each once.")
 
     @property
     def card(self) -> ModelCard:

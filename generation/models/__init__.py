@@ -3,6 +3,7 @@
 from generation.models.collection import Collection, Placement
 from generation.models.image import Image, ImageQuerySet
 from generation.models.job import Job, JobLora, MissingLora, lora_set
+from generation.models.requests import RequestCount
 from generation.models.share import ShareLink
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "JobLora",
     "MissingLora",
     "Placement",
+    "RequestCount",
     "ShareLink",
     "lora_set",
 ]

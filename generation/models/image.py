@@ -87,6 +87,12 @@ class ImageQuerySet(models.QuerySet["Image"]):
             yield from page
             page = list(self.before(page[-1].place)[:size])  # type: ignore[attr-defined]
 
+    # Favourites ---------------------------------------------------------------------------------------
+
+    def mark(self, *, favourite: bool) -> int:
+        """Make favourites of them, or no favourites; returns how many were not."""
+        return self.filter(favourite=not favourite).update(favourite=favourite)
+
     # The trash ----------------------------------------------------------------------------------------
 
     def trash(self) -> int:
@@ -108,11 +114,6 @@ class ImageQuerySet(models.QuerySet["Image"]):
 
     def restore(self) -> int:
         return self.exclude(trashed_at=None).update(trashed_at=None)
-
-    # Favourites ---------------------------------------------------------------------------------------
-
-    def set_favourite(self, favourite: bool) -> int:
-        return self.update(favourite=favourite)
 
 
 class Image(models.Model):

@@ -75,6 +75,13 @@ class Job(models.Model):
         "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries",
         help_text="the job that this one asks for again",
     )  # fmt: skip
+    # A request that comes twice makes one job: see ``generation.repeats``.
+    idempotency_key = models.CharField(  # noqa: DJ001 (no key is not a key)
+        max_length=200, null=True, blank=True, editable=False, help_text="unique for each owner"
+    )
+    request_hash = models.CharField(
+        max_length=64, blank=True, editable=False, help_text="sha256 of the API's request"
+    )
     trial = models.ForeignKey(
         Admission, null=True, blank=True, on_delete=models.SET_NULL, related_name="jobs",
         help_text="what it is to find out, with the LoRA or without",
@@ -143,6 +150,11 @@ class Job(models.Model):
             models.Index(fields=["engine", "-id"], name="job_drawn", condition=models.Q(state="succeeded")),
         ]
         constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["owner", "idempotency_key"],
+                name="one_job_per_key",
+                condition=models.Q(idempotency_key__isnull=False),
+            ),
             models.CheckConstraint(condition=_side("width"), name="job_width"),
             models.CheckConstraint(condition=_side("height"), name="job_height"),
             models.CheckConstraint(
@@ -173,7 +185,8 @@ class Job(models.Model):
     ) -> "Job":
         """Put a job in the queue: once this returns it survives anything.
 
-        ``asked``: the checked ``prompt, width, height, count, steps, engine``. A missing seed is
+        ``asked``: the checked ``prompt, width, height, count, steps, engine``, and what the row keeps of the
+        request: ``parent, idempotency_key, request_hash``. A missing seed is
         chosen here and recorded. Nobody's job has no quota, and is no use of its LoRAs. Raises TooMuch,
         and IntegrityError for what no caller should let through.
         """

@@ -90,12 +90,12 @@ def _back(request: HttpRequest) -> HttpResponse:
 
 
 def _favourite(request: HttpRequest, images: ImageQuerySet) -> str:
-    images.set_favourite(True)
+    images.mark(favourite=True)
     return f"{pictures(images.count())} in your favourites"
 
 
 def _unfavourite(request: HttpRequest, images: ImageQuerySet) -> str:
-    return f"{pictures(images.set_favourite(False))} taken out of your favourites"
+    return f"{pictures(images.mark(favourite=False))} taken out of your favourites"
 
 
 def _trash(request: HttpRequest, images: ImageQuerySet) -> str:

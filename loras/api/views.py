@@ -6,6 +6,8 @@ from typing import Any, cast
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import mixins, status, viewsets
 from rest_framework.decorators import action
 from rest_framework.exceptions import PermissionDenied
@@ -17,11 +19,24 @@ from rest_framework.settings import api_settings
 from accounts.models import User
 from files import storage
 from loras import library, uploads
-from loras.api.serializers import LoraChanges, LoraFile, LoraSerializer, LoraUpload
+from loras.api.serializers import (
+    InspectionSerializer,
+    LoraChanges,
+    LoraFile,
+    LoraSerializer,
+    LoraUpload,
+)
 from loras.models import Lora
 from loras.upload_handler import LoraUploadHandler
 
+_SEARCH = OpenApiParameter("search", str, description="Words that are all in name, triggers, tags or text.")
+_NO_ROOM = OpenApiResponse(description="The disk of the studio is nearly full.")
 
+
+@extend_schema_view(
+    list=extend_schema(description="The LoRAs that you may see, the newest first.", parameters=[_SEARCH]),
+    retrieve=extend_schema(description="A LoRA, with what trials have shown."),
+)
 class LoraViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.GenericViewSet[Lora]):
     serializer_class = LoraSerializer
     required_scope = "loras"
@@ -51,6 +66,9 @@ class LoraViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gen
             upload.discard()
         return super().finalize_response(request, response, *args, **kwargs)
 
+    @extend_schema(
+        request={"multipart/form-data": LoraUpload}, responses={201: LoraSerializer, 507: _NO_ROOM}
+    )
     def create(self, request: Request) -> Response:
         """Upload a LoRA. 400 with the reason where it would not work; 413, 429 or 507 for want of room."""
         asked = LoraUpload(data=request.data, context=self.get_serializer_context())
@@ -68,6 +86,9 @@ class LoraViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gen
             lora.save(update_fields=["visibility", "approval"])
         return Response(self.get_serializer(lora).data, status=status.HTTP_201_CREATED)
 
+    @extend_schema(
+        request={"multipart/form-data": LoraFile}, responses={200: InspectionSerializer, 507: _NO_ROOM}
+    )
     @action(detail=False, methods=["post"])
     def inspect(self, request: Request) -> Response:
         """What a file is, and whether it would be admitted. Nothing is stored."""
@@ -75,16 +96,20 @@ class LoraViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gen
         asked.is_valid(raise_exception=True)
         return Response(asdict(asked.validated_data["file"].incoming.inspect()))
 
+    @extend_schema(request=LoraChanges(partial=True), responses=LoraSerializer)
     def partial_update(self, request: Request, slug: str) -> Response:
+        """Change what is said of a LoRA, and who may use it."""
         lora = self._own()
         changes = LoraChanges(lora, data=request.data, partial=True, context=self.get_serializer_context())
         changes.is_valid(raise_exception=True)
         return Response(self.get_serializer(changes.save(by=self._user)).data)
 
     def destroy(self, request: Request, slug: str) -> Response:
+        """Delete it; what was drawn with it stays."""
         library.delete(self._own())
         return Response(status=status.HTTP_204_NO_CONTENT)
 
+    @extend_schema(responses={(200, "application/octet-stream"): OpenApiTypes.BINARY})
     @action(detail=True)
     def download(self, request: Request, slug: str) -> HttpResponseBase:
         """The file; for its owner and for administrators."""

@@ -62,6 +62,8 @@ class Studio:
             "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1",
             "PYTHONUNBUFFERED": "1",
+            # Tests wait by asking often.
+            "FLUXSITE_REQUESTS_A_MINUTE": "1000000",
             **environment,
         }
         if "--port" not in options:

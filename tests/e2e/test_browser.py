@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.pixels import mean, nearest, opened
 from tests.e2e.studio import PASSWORD, Studio
@@ -149,3 +149,18 @@ def test_a_paused_engine_is_resumed_on_its_page_and_draws_what_waited(studio: St
     workers.get_by_role("button", name="Resume FP4", exact=True).click()
     expect(card).not_to_contain_text("Paused")
     expect(job.locator("img")).to_have_count(1, timeout=SECONDS)
+
+
+def test_the_api_explains_itself_without_a_script_of_the_pages(
+    page: Page, browser: Browser, studio: Studio
+) -> None:
+    page.goto(f"{studio.url}/api/v1/docs/")
+    page.get_by_text("/api/v1/jobs/{id}/cancel/").click()
+    expect(page.get_by_text("Stop the job. 409 when it is over already.")).to_be_visible()
+    # Not the fixture's page: Redoc asks for a picture of its maker's, which the policy refuses aloud.
+    reader = browser.new_page()
+    reader.goto(f"{studio.url}/api/v1/redoc/")
+    expect(reader.get_by_role("heading", name="jobs_cancel_create")).to_be_visible()
+    columns = reader.locator("#redoc > div > div").first
+    assert columns.evaluate("element => getComputedStyle(element).display") == "flex"
+    reader.close()

@@ -99,7 +99,7 @@ def test_a_lora_that_one_may_not_see_any_more_is_a_name(client: Client, alice: U
 
 def test_the_way_to_the_next_pictures_keeps_the_filters(client: Client, alice: User) -> None:
     first, second, third = (finished(alice).images.get() for _ in range(3))
-    Image.objects.set_favourite(True)
+    Image.objects.mark(favourite=True)
     query = "?q=yellow+star&favourite=1"
     assert f'href="{second.get_absolute_url()}{query.replace("&", "&amp;")}"' in text(
         client.get(f"/gallery/{query}")

@@ -1,0 +1,1 @@
+"""The API: load what is yours, check, call one verb, answer."""
