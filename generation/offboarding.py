@@ -117,10 +117,11 @@ def go_on(offboarding: Offboarding, seconds: float) -> bool:
         while step():
             if time.monotonic() >= end:
                 return False
-    if not to:
-        _forget(user)
-    unfinished = Offboarding.objects.filter(pk=user.pk, finished_at=None)
-    return bool(unfinished.update(finished_at=Now()))
+    with transaction.atomic():
+        if not to:
+            _forget(user)
+        Offboarding.objects.filter(pk=user.pk, finished_at=None).update(finished_at=Now())
+    return True
 
 
 def _stopped(user: User) -> bool:
