@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from accounts.models import ApiToken, Invitation, User
 from generation.models import Collection, Image, Job, ShareLink
+from generation.openai_api.files import signed
 from gpu.engines import ENGINES
 from gpu.models import Worker
 from loras.library import set_preview
@@ -109,6 +110,7 @@ def everything_of(owner: User, text: str = "Fog") -> dict[str, str]:
         "workers/engines": "bf16",
         "engines": "bf16",
         "models": "bf16",
+        "images/files": signed(image, "png", 100),
     }
 
 

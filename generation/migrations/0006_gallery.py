@@ -10,6 +10,15 @@ from django.conf import settings
 from django.db import migrations, models
 
 
+def name_sets_of_loras(apps, schema_editor):
+    """Jobs from before 0004 have LoRAs, and no name of their set."""
+    Job = apps.get_model("generation", "Job")
+    unnamed = Job.objects.filter(lora_set="", job_loras__isnull=False).distinct()
+    for job in unnamed.prefetch_related("job_loras"):
+        job.lora_set = ",".join(sorted({chosen.sha256[:16] for chosen in job.job_loras.all()}))
+        job.save(update_fields=["lora_set"])
+
+
 def describe_old_pictures(apps, schema_editor):
     """Fill in what the search finds pictures by; see ``generation.search`` for what it became since."""
     Image = apps.get_model("generation", "Image")
@@ -162,5 +171,6 @@ class Migration(migrations.Migration):
             model_name='sharelink',
             constraint=models.CheckConstraint(condition=models.Q(models.Q(('collection__isnull', False), ('image', None)), models.Q(('collection', None), ('image__isnull', False)), _connector='OR'), name='share_of_image_or_collection'),
         ),
+        migrations.RunPython(name_sets_of_loras, migrations.RunPython.noop),
         migrations.RunPython(describe_old_pictures, migrations.RunPython.noop),
     ]

@@ -7,10 +7,10 @@ from uuid import UUID
 import PIL.Image
 from django.conf import settings
 from django.core import signing
-from django.core.files.storage import default_storage
 from django.http import Http404, HttpRequest
 from django.urls import reverse
 
+from files import storage
 from generation.models import Image
 from generation.openai_api.request import ImagesRequest
 
@@ -23,7 +23,7 @@ def in_base64(image: Image, asked: ImagesRequest) -> str:
 
 def small_in_base64(image: Image, asked: ImagesRequest) -> str:
     """The thumbnail, in the format asked for."""
-    with default_storage.open(str(image.thumbnail)) as file:
+    with storage.open(str(image.thumbnail)) as file:
         return base64.b64encode(_converted(file.read(), asked.output_format, asked.compression)).decode()
 
 
@@ -33,7 +33,7 @@ def encoded(image: Image, output_format: str, compression: int) -> bytes:
     Raises Http404 where the file is missing.
     """
     try:
-        with default_storage.open(str(image.file)) as file:
+        with storage.open(str(image.file)) as file:
             png: bytes = file.read()
     except FileNotFoundError:
         raise Http404("The file of this picture is missing.") from None
@@ -51,8 +51,13 @@ def _converted(picture_file: bytes, output_format: str, quality: int) -> bytes:
 
 def address(image: Image, asked: ImagesRequest, request: HttpRequest) -> str:
     """Absolute, signed, and good for ``FLUXSITE_OPENAI_URL_SECONDS``, for whoever has it."""
-    token = _signer.sign_object([image.pk.hex, asked.output_format, asked.compression], compress=False)
+    token = signed(image, asked.output_format, asked.compression)
     return request.build_absolute_uri(reverse("openai:file", args=[token]))
+
+
+def signed(image: Image, output_format: str, compression: int) -> str:
+    """What stands for the picture in its address."""
+    return _signer.sign_object([image.pk.hex, output_format, compression], compress=False)
 
 
 def at(token: str) -> tuple[bytes, str]:

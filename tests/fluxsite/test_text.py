@@ -51,7 +51,7 @@ def _runs(name: str, value: str) -> bool:
 def read(response: HttpResponseBase) -> str:
     if response.streaming:
         return b"".join(getattr(response, "streaming_content")).decode(errors="replace")  # noqa: B009
-    return response.content.decode()  # type: ignore[attr-defined,no-any-return]
+    return response.content.decode(errors="replace")  # type: ignore[attr-defined,no-any-return]
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

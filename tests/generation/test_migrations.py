@@ -58,7 +58,7 @@ def test_what_the_first_schema_held_is_shown_by_todays_pages(
 
 
 def test_old_pictures_are_listed_and_found(migrated_back: Callable[..., Any]) -> None:
-    model = migrated_back(("generation", "0005_trials"))
+    model = migrated_back(("generation", "0005_trials"), ("accounts", "0005_usage_of_nobody"))
     alice = model("accounts", "User").objects.create(username="alice")
     job = model("generation", "Job").objects.create(
         owner=alice,
