@@ -206,6 +206,8 @@ def addresses() -> dict[str, str]:
 
     mine = Image.objects.visible_to(User.objects.get(username="ana")).kept().newest_first()
     place = min(DEEP, mine.count() * 9 // 10)
+    end = made_at(mine[place].moment)
+    month = f"from={end - timedelta(days=30):%Y-%m-%d}&to={end:%Y-%m-%d}"
     return {
         "first page": "/gallery/",
         "page 1,000 by keyset": f"/gallery/?before={mine[place].moment}",
@@ -216,12 +218,8 @@ def addresses() -> dict[str, str]:
         "engine": "/gallery/?engine=fp4",
         "favourites": "/gallery/?favourite=1",
         "collection": f"/gallery/?collection={Collection.objects.get().pk}",
-        "one month, common word": "/gallery/?q=star&" + month(made_at(mine[place].moment)),
+        "one month, common word": f"/gallery/?q=star&{month}",
     }
-
-
-def month(end: Any) -> str:
-    return f"from={end - timedelta(days=30):%Y-%m-%d}&to={end:%Y-%m-%d}"
 
 
 class Visitor:
