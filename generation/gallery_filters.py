@@ -83,11 +83,6 @@ class FilterForm(forms.Form):
         """What a field is called in the query string."""
         return NAMES.get(field_name, field_name)
 
-    @classmethod
-    def names(cls) -> set[str]:
-        """Of all filters, in the query string."""
-        return {NAMES.get(name, name) for name in cls.base_fields}
-
     @property
     def sentences(self) -> list[str]:
         """What is wrong, each as one sentence."""

@@ -15,6 +15,7 @@ from generation.models import Image, Job
 register = template.Library()
 # A meter of more steps than this is one continuous bar.
 MOST_SEGMENTS = 8
+NO_BREAK = "\u00a0"
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,8 @@ def timing(job: Job) -> str:
         ("drew", each, " each" if job.count > 1 else ""),
         ("saved", job.save_seconds, ""),
     ]
-    return ", ".join(f"{did} {words.duration(took)}{more}" for did, took, more in stages if took is not None)
+    told = (f"{did} {words.duration(took)}{more}" for did, took, more in stages if took is not None)
+    return ", ".join(stage.replace(" ", NO_BREAK) for stage in told)
 
 
 @register.inclusion_tag("_partials/meter.html")

@@ -9,7 +9,7 @@ from django.http import FileResponse, HttpRequest, HttpResponse, HttpResponseBas
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.html import format_html
-from django.views.decorators.http import require_GET, require_http_methods, require_POST, require_safe
+from django.views.decorators.http import require_GET, require_POST, require_safe
 
 from generation import limits, media
 from generation.gallery_filters import FilterForm, Filters
@@ -50,14 +50,15 @@ def _page(request: HttpRequest, image: Image, refused: Refused | None = None) ->
 
 def _around(request: HttpRequest, image: Image) -> dict[str, Any]:
     """The pictures beside it in the list, and its place."""
-    images = list_of(request)
+    filters = filters_of(request)
+    images = list_of(request, filters)
     newer, older = list(images.after(image.moment)[:STRIP]), list(images.before(image.moment)[:STRIP])
     return {
         "newer": newer[0] if newer else None,
         "older": older[0] if older else None,
         "strip": [*reversed(newer), image, *older],
         "place": _place(images, image),
-        "query": query_of(request),
+        "query": filters.query,
     }
 
 
@@ -98,19 +99,15 @@ def _loras(request: HttpRequest, image: Image) -> list[ChosenLora]:
     return [ChosenLora(one.name, one.weight, seen.get(one.lora_id)) for one in chosen]
 
 
-def list_of(request: HttpRequest) -> ImageQuerySet:
-    """The pictures among which this one was opened, newest first: the gallery as its address narrows it."""
+def filters_of(request: HttpRequest) -> Filters:
+    """The gallery's filters that the address carries; none where they make no sense."""
     form = FilterForm(user_of(request), request.GET)
-    filters = Filters.of(form) if form.is_valid() else Filters()
+    return Filters.of(form) if form.is_valid() else Filters()
+
+
+def list_of(request: HttpRequest, filters: Filters) -> ImageQuerySet:
+    """The pictures among which one was opened, newest first."""
     return filters.images(user_of(request)).select_related("job")
-
-
-def query_of(request: HttpRequest) -> str:
-    """What the gallery's address said, to be carried along: ``?q=star``, or nothing."""
-    query = request.GET.copy()
-    for name in set(query) - FilterForm.names():
-        del query[name]
-    return f"?{query.urlencode()}" if query else ""
 
 
 @dataclass(frozen=True)
@@ -171,48 +168,7 @@ def finish(request: HttpRequest, pk: UUID) -> HttpResponse:
     return redirect("generation:compare", image.pk)
 
 
-# Keeping and throwing away ----------------------------------------------------------------------------
-
-
-@require_POST
-def favourite(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """``on=1`` makes it a favourite, anything else takes that back."""
-    image = get_object_or_404(all_images_of(request), pk=pk)
-    Image.objects.filter(pk=image.pk).set_favourite(request.POST.get("on") == "1")
-    return _back_to(request, image)
-
-
-@require_POST
-def collect(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """Put it into ``collection``, or take it out if it is in; ``name`` makes a new one."""
-    image = get_object_or_404(images_of(request), pk=pk)
-    mine = Collection.objects.visible_to(user_of(request))
-    if name := request.POST.get("name", "").strip():
-        return _collect_in_new(request, image, name)
-    if not (chosen := request.POST.get("collection")):
-        return _page(request, image, Refused("Choose a collection. Or type a name for a new one.", 400))
-    collection = get_object_or_404(mine, pk=uuid_or_404(chosen))
-    if not collection.remove([image]):
-        collection.add([image])
-    return _back_to(request, image)
-
-
-def _collect_in_new(request: HttpRequest, image: Image, name: str) -> HttpResponse:
-    most = Collection._meta.get_field("name").max_length or 0
-    if len(name) > most:
-        sentence = f"The name has {len(name)} characters. Use at most {most}."
-        return _page(request, image, Refused(sentence, 400))
-    collection, _ = Collection.objects.get_or_create(owner=user_of(request), name=name)
-    collection.add([image])
-    return _back_to(request, image)
-
-
-def _back_to(request: HttpRequest, image: Image) -> HttpResponse:
-    return redirect(_address(request, "generation:image", image))
-
-
-def _address(request: HttpRequest, name: str, image: Image) -> str:
-    return reverse(name, args=[image.pk]) + query_of(request)
+# Throwing away ----------------------------------------------------------------------------------------
 
 
 @require_POST
@@ -228,7 +184,7 @@ def trash(request: HttpRequest, pk: UUID) -> HttpResponse:
 def _shown_next(request: HttpRequest, image: Image) -> Image | None:
     if show := request.GET.get("show"):
         return get_object_or_404(images_of(request), pk=uuid_or_404(show))
-    images = list_of(request)
+    images = list_of(request, filters_of(request))
     return images.before(image.moment).first() or images.after(image.moment).first()
 
 
@@ -239,14 +195,9 @@ def restore(request: HttpRequest, pk: UUID) -> HttpResponse:
     return _back_to(request, image)
 
 
-@require_http_methods(["GET", "HEAD", "POST"])
-def delete(request: HttpRequest, pk: UUID) -> HttpResponse:
-    """Ask, and with a POST delete for good; only what is in the trash."""
-    image = get_object_or_404(all_images_of(request), pk=pk)
-    if not image.trashed_at:
-        return _back_to(request, image)
-    if request.method != "POST":
-        return render(request, "generation/image_delete.html", {"page": "gallery", "image": image})
-    image.delete()
-    messages.success(request, "Picture deleted for good")
-    return redirect("generation:gallery")
+def _back_to(request: HttpRequest, image: Image) -> HttpResponse:
+    return redirect(_address(request, "generation:image", image))
+
+
+def _address(request: HttpRequest, name: str, image: Image) -> str:
+    return reverse(name, args=[image.pk]) + filters_of(request).query

@@ -3,6 +3,7 @@
 from typing import Any
 from uuid import UUID
 
+from django.contrib import messages
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.template.loader import render_to_string
@@ -34,12 +35,15 @@ def shares(request: HttpRequest) -> HttpResponse:
 def create(request: HttpRequest) -> HttpResponse:
     """Make a link to each ``image`` or to a ``collection``. A GET, or a POST with ``ask``, asks for how long.
 
-    Any other POST answers in JSON with the link and the list of links, where that is asked for.
+    Any other POST answers in JSON with the link and the list of links, where that is wanted.
     """
     asked = request.POST if request.method == "POST" else request.GET
     images, collection = _subject(request, asked.getlist("image"), asked.get("collection"))
+    if not images and not collection:
+        messages.error(request, "Choose a picture first.")
+        return redirect("generation:gallery")
     if request.method != "POST" or "ask" in asked:
-        return _asking(request, images, collection) if images or collection else redirect("generation:shares")
+        return _asking(request, images, collection)
     days = asked.get("days", str(ShareLink.USUAL_DAYS))
     if days not in map(str, ShareLink.DAYS) or len(images) > MOST:
         error = _DAYS if len(images) <= MOST else f"{len(images)} pictures. Share at most {MOST} at once."
@@ -58,7 +62,7 @@ def _subject(
         return [], get_object_or_404(mine, pk=uuid_or_404(collection))
     wanted = {uuid_or_404(pk) for pk in images}
     found = list(images_of(request).filter(pk__in=wanted))
-    if len(found) != len(wanted) or (request.method == "POST" and not found):
+    if len(found) != len(wanted):
         raise Http404
     return found, None
 

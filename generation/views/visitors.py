@@ -6,11 +6,19 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.decorators import login_not_required
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotModified
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseNotModified,
+    StreamingHttpResponse,
+)
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.text import slugify
 from django.views.decorators.http import require_safe
 
-from generation import media
+from generation import archive, media
 from generation.models import Image, ImageQuerySet, ShareLink
 
 PAGE = 60
@@ -68,6 +76,7 @@ def share(request: HttpRequest, link: ShareLink) -> HttpResponseBase:
         "images": shown[:PAGE],
         "more": shown[PAGE - 1].moment if len(shown) > PAGE else None,
         "total": _images(link).count(),
+        "bytes": _images(link).bytes(),
     }
     return render(request, "generation/share.html", context)
 
@@ -101,6 +110,18 @@ def share_file(request: HttpRequest, link: ShareLink, pk: UUID) -> HttpResponseB
     response = media.png(image, download="plain")
     if "download" not in request.GET:
         del response["Content-Disposition"]
+    return response
+
+
+@for_visitors
+def share_archive(request: HttpRequest, link: ShareLink) -> HttpResponseBase:
+    """All pictures of a link as a ZIP, streamed; without their recipes, unless the owner shows them."""
+    if not link.images.exists():
+        raise Http404
+    name = slugify(link.collection.name) if link.collection else ""
+    pieces = archive.stream(link.images.in_pages(), recipe=link.with_recipe)
+    response = StreamingHttpResponse(pieces, content_type="application/zip")
+    response["Content-Disposition"] = f'attachment; filename="{name or "pictures"}.zip"'
     return response
 
 

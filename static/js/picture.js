@@ -23,14 +23,13 @@ favourite?.addEventListener("click", async (event) => {
   event.preventDefault();
   const on = favourite.getAttribute("aria-pressed") !== "true";
   show(on);
-  const answer = await postForm(favourite.getAttribute("formaction"), { on: on ? "1" : "0" });
+  const answer = await postForm(on ? favourite.dataset.on : favourite.dataset.off, { image: favourite.value }, "application/json");
   if (!answer?.ok) show(!on);
   announce(answer?.ok ? (on ? "Favourite" : "No favourite any more") : "Not saved. Try again");
 });
 
 function show(on) {
   favourite.setAttribute("aria-pressed", String(on));
-  favourite.value = on ? "0" : "1";
 }
 
 // Its final ----------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from tests.loras.test_uploads import add
 OPEN = {"healthz", "login/", "logout/", "setup/<str:token>/", "s/<path:rest>"}
 # And with a link that somebody sent them: see tests/generation/test_shares.py.
 SHARED = {
-    "s/<str:token>/", "s/<str:token>/<uuid:pk>/", "s/<str:token>/<uuid:pk>/file",
+    "s/<str:token>/", "s/<str:token>/all.zip", "s/<str:token>/<uuid:pk>/", "s/<str:token>/<uuid:pk>/file",
     "s/<str:token>/<uuid:pk>/thumbnail",
 }  # fmt: skip
 # Everybody sees workers and engines; who is no administrator is told that only they may change them.
