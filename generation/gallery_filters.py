@@ -122,14 +122,14 @@ class Filters:
             images = images.filter(seed=self.seed)
         if self.collection:
             images = images.in_collection(self.collection)
-        if self._words or self._facts:
-            images = images.matching(user, self._words, self._facts)
+        if self.q or self._facts:
+            images = images.matching(user, self.q, self._facts, within=self._is_narrow)
         return self._of_days(images.newest_first())
 
     @property
-    def _words(self) -> str:
-        """A seed is a word too: the index of words finds it together with others."""
-        return self.q if self.seed is None or not self.q else f"{self.q} {self.seed}"
+    def _is_narrow(self) -> bool:
+        """Whether the list is one that has an index of its own, and may be short."""
+        return self.trash or self.favourite or self.seed is not None or self.collection is not None
 
     @property
     def _facts(self) -> list[str]:

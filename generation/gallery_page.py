@@ -62,7 +62,7 @@ def of(user: User, filters: Filters, before: int | None) -> dict[str, Any]:
         "days": list(_days(found, shown[:PAGE], cut=(before is not None, more is not None))),
         "unfiltered": Filters(trash=filters.trash).url(),
         "more": None if more is None else _with_before(filters.url(), more),
-        "total": _total(user, filters, found),
+        "total": _total(user, filters, found if more is not None or before is not None else shown),
         "chips": list(_chips(filters)),
         "menus": list(_menus(user, filters, collections)),
         "collections": collections,
@@ -78,15 +78,17 @@ def _with_before(url: str, place: int) -> str:
 # Counts -----------------------------------------------------------------------------------------------
 
 
-def _total(user: User, filters: Filters, found: ImageQuerySet) -> str:
-    """86 of 1,284."""
+def _total(user: User, filters: Filters, found: ImageQuerySet | list[Image]) -> str:
+    """86 of 1,284. ``found``: all of them as a list, where one page shows all."""
+    if not filters:
+        return counted(found, MOST_IN_ALL)
     in_all = counted(Filters(trash=filters.trash).images(user), MOST_IN_ALL)
-    return f"{counted(found, MOST_FOUND)} of {in_all}" if filters else in_all
+    return f"{counted(found, MOST_FOUND)} of {in_all}"
 
 
-def counted(images: ImageQuerySet, most: int) -> str:
+def counted(images: ImageQuerySet | list[Image], most: int) -> str:
     """How many: 1,284, or 5,000+."""
-    count = images.count_to(most + 1)
+    count = len(images) if isinstance(images, list) else images.count_to(most + 1)
     return f"{count:,}" if count <= most else f"{most:,}+"
 
 

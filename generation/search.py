@@ -9,7 +9,7 @@ compare English stems and leave no word out.
 
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from django.db import connection
 from django.db.models import BigIntegerField, BooleanField, TextField, Value
@@ -59,13 +59,16 @@ def facts_for(before: int, after: int) -> Any:
 # Finding ----------------------------------------------------------------------------------------------
 
 
-def matching(images: Images, owner: int, words: str, facts: Iterable[str]) -> Images:
-    """Those of ``owner`` with all the words and all the facts; ``place`` is theirs in the index's order."""
+def matching(images: Images, owner: int, words: str, facts: Iterable[str], *, within: bool = False) -> Images:
+    """Those of ``owner`` with all the words and all the facts; ``place`` is theirs in the index's order.
+
+    ``within``: an index has these images in order, and they keep their places. They may be few of many hits.
+    """
     asked = {"words": _WORD.findall(words)[:MOST_WORDS], "facts": list(facts)}
     if connection.vendor == "postgresql":
         return _matching_on_postgresql(images, asked)
     asked["facts"].append(_owner_fact(owner))
-    return _matching_on_sqlite(images, asked)
+    return _within_on_sqlite(images, asked) if within else _matching_on_sqlite(images, asked)
 
 
 def _matching_on_postgresql(images: Images, asked: dict[str, list[str]]) -> Images:
@@ -76,19 +79,31 @@ def _matching_on_postgresql(images: Images, asked: dict[str, list[str]]) -> Imag
             question = " & ".join(f"'{token}':{weight}" for token in tokens)
             found = f"{_TABLE}.text @@ to_tsquery('{configuration}', %s)"
             images = images.filter(RawSQL(found, [question], BooleanField()))
-    return images.placed()
+    return images
 
 
 def _matching_on_sqlite(images: Images, asked: dict[str, list[str]]) -> Images:
-    question = " AND ".join(f'{column} : "{token}"' for column, tokens in asked.items() for token in tokens)
     # "+": else SQLite looks the picture up by the range of its page, not by its key (3 s at a million).
     joined = images.extra(
         tables=[_TEXT],
         where=[f"{_TEXT} MATCH %s", f"{_TABLE}.moment = +{_TEXT}.rowid"],
-        params=[question],
+        params=[_question(asked)],
     )
     found: Images = joined.annotate(place=RawSQL(f"{_TEXT}.rowid", [], BigIntegerField()))
     return found
+
+
+def _within_on_sqlite(images: Images, asked: dict[str, list[str]]) -> Images:
+    """All hits are read once, and then the images one by one: 0.25 s of a processor for half a million hits.
+    The other way each hit would be looked up among the images, a minute if none of them is there.
+    """
+    hits = f"{_TABLE}.moment IN (SELECT rowid FROM {_TEXT} WHERE {_TEXT} MATCH %s)"
+    return cast("Images", images.extra(where=[hits], params=[_question(asked)]))
+
+
+def _question(asked: dict[str, list[str]]) -> str:
+    """For FTS5."""
+    return " AND ".join(f'{column} : "{token}"' for column, tokens in asked.items() for token in tokens)
 
 
 # The index --------------------------------------------------------------------------------------------

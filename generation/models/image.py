@@ -44,11 +44,13 @@ class ImageQuerySet(models.QuerySet["Image"]):
     def placed(self) -> Self:
         return self.annotate(place=F("moment"))
 
-    def matching(self, owner: User, words: str = "", facts: Iterable[str] = ()) -> Self:
-        """Those of ``owner`` with all these words in prompt, seed or names of LoRAs, and all these facts
-        (see ``generation.search``).
+    def matching(
+        self, owner: User, words: str = "", facts: Iterable[str] = (), *, within: bool = False
+    ) -> Self:
+        """Those of ``owner`` with all these words in prompt, seed or names of LoRAs, and all these facts.
+        ``within``: these are few (see ``generation.search``).
         """
-        return search.matching(self.filter(owner=owner), owner.pk, words, facts)
+        return search.matching(self.filter(owner=owner), owner.pk, words, facts, within=within)
 
     def in_collection(self, collection: Any) -> Self:
         """Those of one collection; its own index has them in order, however many others there are."""

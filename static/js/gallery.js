@@ -59,7 +59,7 @@ function offer(page) {
   const end = all.findIndex((tile) => known.has(idOf(tile)));
   // All of a page is new: what lies between is not known, so the page is loaded anew.
   const fresh = end < 0 ? [] : all.slice(0, end);
-  newButton.parentElement.hidden = end !== -1 && !fresh.length;
+  newButton.parentElement.hidden = !all.length || (end !== -1 && !fresh.length);
   newButton.textContent = end < 0 ? "Show the newest" : `${fresh.length} new`;
   newButton.onclick = () => (end < 0 ? location.assign(location.pathname + location.search) : insert(fresh, true));
   if (fresh.length && scrollY < 200 && !chosen().length) insert(fresh, false);

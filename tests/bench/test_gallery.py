@@ -12,6 +12,7 @@ from generation.models import Image, Job
 def _few(monkeypatch: pytest.MonkeyPatch, settings: object) -> None:
     monkeypatch.setattr(gallery, "BASE", 100)
     monkeypatch.setattr(gallery, "COLLECTED", 70)
+    monkeypatch.setattr(gallery, "TURNS", 1)
 
 
 @pytest.mark.django_db
@@ -26,15 +27,15 @@ def test_what_is_seeded_is_what_the_pages_show() -> None:
     assert list(Image.objects.order_by("moment").values_list("seed", flat=True)[:3]) == [0, 1, 2]
     counts = Visitor().counts()
     assert set(counts) == set(Visitor().turn())
-    assert max(queries for queries, _ in counts.values()) <= 12
+    assert max(queries for queries, _, _ in counts.values()) <= 12
     assert counts["first page"][1] < gallery.WANTED_BYTES
 
 
 def test_the_table_says_what_does_not_hold() -> None:
-    quick, slow = Figure(10, 20, 8, 80_000), Figure(12, 41, 8, 80_000)
+    quick, slow = Figure(10, 20, 8, 80_000, 9), Figure(12, 41, 8, 80_000, 11)
     figures = {("sqlite", size, "first page"): figure for size, figure in ((10, quick), (99, slow))}
     assert gallery.table(figures).splitlines()[2] == (
-        "| first page | sqlite | 10.0 / 20.0 | 12.0 / 41.0 | 2.05 × | 8 | 80 kB | **no** |"
+        "| first page | sqlite | 10.0 / 20.0 | 12.0 / 41.0 | 2.05 × | 9 → 11 ms | 8 | 80 kB | **no** |"
     )
     assert gallery.holds([quick, quick])
-    assert not gallery.holds([quick, Figure(10, 20, 8, 160_000)])
+    assert not gallery.holds([quick, Figure(10, 20, 8, 160_000, 9)])

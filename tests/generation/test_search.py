@@ -5,7 +5,7 @@ from django.db import connection
 
 from accounts.models import User
 from generation import search
-from generation.models import Image, Job
+from generation.models import Collection, Image, Job
 from tests.generation.drawn import finished
 
 pytestmark = pytest.mark.django_db
@@ -85,6 +85,17 @@ def test_pages_of_what_was_found_go_both_ways(alice: User) -> None:
     assert list(hits.before(three.moment)) == [two, one]
     assert list(hits.after(two.moment)) == [three, four]
     assert hits.count_to(3) == 3
+
+
+def test_within_a_list_the_same_is_found_in_its_own_order(alice: User) -> None:
+    old, new, other = picture(alice, "a star"), picture(alice, "a star"), picture(alice, "a ring")
+    valley = Collection.objects.create(owner=alice, name="Valley")
+    valley.add([new, old, other])
+    inside = Image.objects.visible_to(alice).in_collection(valley)
+    found = inside.matching(alice, "stars", ["bf16"], within=True)
+    assert list(found.newest_first()) == [new, old]
+    assert list(found.before(new.moment)) == [old]
+    assert not inside.matching(alice, "star", ["fp4"], within=True).exists()
 
 
 on_sqlite = pytest.mark.skipif(connection.vendor != "sqlite", reason="a matter of SQLite")
