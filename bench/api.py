@@ -258,7 +258,8 @@ def over_http(site: Site, everybody: list[Person]) -> Iterator[str]:
         lost = load.answers[201] - (Job.objects.count() - before)
         yield (
             f"create (≥ {CREATES_A_SECOND}/s for {CREATE_SECONDS} s, none lost): "
-            f"{len(load.seconds) / taken:.1f}/s, answers {dict(load.answers)}, {lost} lost; {milliseconds(load.seconds)}"
+            f"{len(load.seconds) / taken:.1f}/s, answers {dict(load.answers)}, {lost} lost; "
+            f"{milliseconds(load.seconds)}"
         )
         # What is left of those would be drawn first.
         Job.objects.filter(state=Job.State.QUEUED).update(state=Job.State.CANCELLED)
@@ -273,7 +274,8 @@ def over_http(site: Site, everybody: list[Person]) -> Iterator[str]:
         drawn = Job.objects.filter(draw_seconds__gt=0).count() - drawn
         yield (
             f"mixed load (p95 ≤ 300 ms at {MIXED_A_SECOND}/s for {MIXED_SECONDS} s): "
-            f"{milliseconds(load.seconds)}; answers {dict(load.answers)}; {drawn * LARGE['count']} pictures drawn meanwhile"
+            f"{milliseconds(load.seconds)}; answers {dict(load.answers)}; "
+            f"{drawn * LARGE['count']} pictures drawn meanwhile"
         )
     finally:
         web.terminate()
