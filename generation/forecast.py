@@ -94,16 +94,27 @@ def places(engine: str) -> dict[UUID, Place]:
 
 
 def place_of(job: Job) -> Place | None:
-    """The place of one waiting job, even if it came just now; None once it waits no more."""
-    key = f"places-{job.engine}"
-    if job.pk not in places(job.engine):
-        cache.delete(key)
-    return places(job.engine).get(job.pk)
+    """The place of one waiting job; None once it waits no more.
+
+    Of one that came since all were read: by its age alone, and the wait as if it came last. To read all again
+    for each new job would cost more than to submit it, the more the longer the queue.
+    """
+    found = places(job.engine)
+    if job.pk in found:
+        return found[job.pk]
+    queued = Job.objects.queued(job.engine)
+    if not queued.filter(pk=job.pk).exists():
+        return None
+    return Place(queued.filter(pk__lt=job.pk).count() + 1, _wait_behind(found, job.engine))
 
 
 def wait_now(engine: str) -> float | None:
     """How long a new job of ``engine`` would wait if it came last."""
-    waits = [place.wait for place in places(engine).values()]
+    return _wait_behind(places(engine), engine)
+
+
+def _wait_behind(found: dict[UUID, Place], engine: str) -> float | None:
+    waits = [place.wait for place in found.values()]
     known = [wait for wait in waits if wait is not None]
     if len(known) < len(waits):
         return None

@@ -113,6 +113,8 @@ class JobRequest(NoUnknownFields):
 
     def validate_loras(self, choices: list[dict[str, Any]]) -> list[tuple[Lora, float]]:
         """Turn slugs into LoRAs that the owner may use, in the order given."""
+        if not choices:  # nothing to ask the database
+            return []
         slugs = [choice["slug"] for choice in choices]
         if len(slugs) > limits.MAX_LORAS:
             raise ValidationError(f"{len(slugs)} LoRAs. Use at most {limits.MAX_LORAS}.")

@@ -7,8 +7,9 @@ from uuid import UUID
 import PIL.Image
 from django.conf import settings
 from django.core import signing
-from django.http import Http404, HttpRequest
+from django.http import HttpRequest
 from django.urls import reverse
+from rest_framework.exceptions import NotFound
 
 from files import storage
 from generation.models import Image
@@ -30,13 +31,13 @@ def small_in_base64(image: Image, asked: ImagesRequest) -> str:
 def encoded(image: Image, output_format: str, compression: int) -> bytes:
     """The picture's file; a PNG as it is stored, anything else with its XMP, which marks it as made by AI.
 
-    Raises Http404 where the file is missing.
+    Raises NotFound where the file is missing.
     """
     try:
         with storage.open(str(image.file)) as file:
             png: bytes = file.read()
     except FileNotFoundError:
-        raise Http404("The file of this picture is missing.") from None
+        raise NotFound("The file of this picture is missing.") from None
     return png if output_format == "png" else _converted(png, output_format, compression)
 
 
@@ -61,14 +62,14 @@ def signed(image: Image, output_format: str, compression: int) -> str:
 
 
 def at(token: str) -> tuple[bytes, str]:
-    """The bytes behind an address, and their type. Raises Http404: it is over, or the picture is gone."""
+    """The bytes behind an address, and their type. Raises NotFound: it is over, or the picture is gone."""
     try:
         pk, output_format, compression = _signer.unsign_object(
             token, max_age=settings.FLUXSITE_OPENAI_URL_SECONDS
         )
     except (signing.BadSignature, ValueError):
-        raise Http404("This address is not ours, or it has expired.") from None
+        raise NotFound("This address is not ours, or it has expired.") from None
     image = Image.objects.kept().filter(pk=UUID(pk), owner__is_active=True).first()
     if image is None:
-        raise Http404("This picture is no longer there.")
+        raise NotFound("This picture is no longer there.")
     return encoded(image, output_format, compression), f"image/{output_format}"

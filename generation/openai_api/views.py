@@ -61,7 +61,7 @@ class GenerationsView(OpenAIView):
         request=GenerationSerializer,
         responses={
             (200, "application/json"): PicturesSerializer,
-            (200, "text/event-stream"): OpenApiTypes.STR,
+            (200, "text/event-stream"): OpenApiTypes.ANY,
             404: OpenApiResponse(description="There is no such model that you may use."),
             409: OpenApiResponse(description="The job was cancelled meanwhile."),
             422: OpenApiResponse(description="The Idempotency-Key had another body before."),

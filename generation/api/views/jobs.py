@@ -5,7 +5,7 @@ from typing import Any, cast
 from uuid import UUID
 
 from django.conf import settings
-from django.db.models import QuerySet
+from django.db.models import Prefetch, QuerySet, prefetch_related_objects
 from django.http import HttpResponse
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import mixins, status, viewsets
@@ -19,7 +19,7 @@ from accounts.models import User
 from generation import repeats, waiting
 from generation.api.serializers import JobSerializer, JobStatuses
 from generation.job_request import JobRequest
-from generation.models import Job, MissingLora
+from generation.models import Image, Job, JobLora, MissingLora
 from generation.views.shared import unless_known
 
 MANY = 100
@@ -75,11 +75,17 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
         headers = {} if is_new else {"Idempotent-Replayed": "true"}
         if (seconds := _wait_in(request)) and _waited(job, seconds):
             headers["Preference-Applied"] = f"wait={seconds}"
+        elif is_new:
+            prefetch_related_objects([job], *_parts_of_new(job))
+            return self._shown(job, status.HTTP_201_CREATED, headers)
         return self._answer(job, status.HTTP_201_CREATED, headers)
 
     def _answer(self, job: Job, code: int, headers: dict[str, str]) -> Response:
         """The job as it is now."""
-        answer = self.get_serializer(self.get_queryset().get(pk=job.pk)).data
+        return self._shown(self.get_queryset().get(pk=job.pk), code, headers)
+
+    def _shown(self, job: Job, code: int, headers: dict[str, str]) -> Response:
+        answer = self.get_serializer(job).data
         return Response(answer, code, headers={"Location": answer["urls"]["self"], **headers})
 
     @extend_schema(request=None, responses={201: JobSerializer})
@@ -112,6 +118,12 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
         jobs = Job.objects.visible_to(self.user).filter(pk__in=_ids_in(request))
         content = JSONRenderer().render(JobStatuses({"jobs": jobs}).data)
         return unless_known(request._request, HttpResponse(content, "application/json"))
+
+
+def _parts_of_new(job: Job) -> list[Any]:
+    """What a job has that was just made: it needs no question that there are no pictures."""
+    loras = "job_loras" if job.lora_set else Prefetch("job_loras", JobLora.objects.none())
+    return [loras, Prefetch("images", Image.objects.none())]
 
 
 def _ids_in(request: Request) -> list[UUID]:
