@@ -1,5 +1,6 @@
 """The worker's loop, with the real demo model, and with an engine that breaks on purpose."""
 
+import time
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -14,7 +15,7 @@ from structlog.contextvars import bound_contextvars
 
 from accounts.models import User
 from files.local import LocalStorage
-from generation import operations, pictures, png_metadata, runner
+from generation import attempt, operations, pictures, png_metadata, runner
 from generation.models import Image, Job, lora_set
 from generation.queue import JobQuerySet
 from generation.runner import WorkerProcess
@@ -419,7 +420,21 @@ def test_it_does_not_insist_for_longer_than_a_lease(settings: Any, monkeypatch: 
         raise OperationalError
 
     with pytest.raises(OperationalError):
-        runner.insist(away)
+        attempt.insist(away)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("tries", [0, 1])
+def test_before_a_job_that_may_kill_the_worker_all_others_are_stored(alice: User, tries: int) -> None:
+    first, second = submit(alice, seed=1), submit(alice, seed=1)
+    Job.objects.filter(pk=second.pk).update(attempt=tries)
+    process, stored = WorkerProcess("bf16"), []
+    look = lambda: stored.append(Image.objects.filter(job=first).exists())  # noqa: E731
+    process.saver.submit(time.sleep, 0.2)  # the disk is slow
+    for _ in range(2):
+        broken(process, look).run_next_job()
+    process.settle()
+    assert stored == [False, tries > 0]
 
 
 def test_a_new_process_frees_the_job_of_the_one_before(alice: User, process: WorkerProcess) -> None:
@@ -490,7 +505,7 @@ def test_the_log_names_the_job_and_its_owner_and_not_the_prompt(alice: User, pro
     job = submit(alice, seed=1)
     with Kept() as kept:
         broken(process, fail(InvalidOutput(f"I cannot draw “{job.prompt}”."))).run_next_job()
-    lines = [line for line in kept.lines if line["logger"] == "generation.runner"]
+    lines = [line for line in kept.lines if line["logger"] in ("generation.runner", "generation.attempt")]
     assert [line["event"] for line in lines] == [
         "Attempt 1 begins", f"Job {job.pk} failed: I cannot draw “[hidden]”.", f"Job {job.pk}: failed"
     ]  # fmt: skip
