@@ -186,8 +186,8 @@ def test_answers_keep_to_the_schema_whatever_is_asked(studio: Studio) -> None:
 
 @pytest.mark.slow
 def test_answers_keep_to_the_schema_ten_thousand_times(studio: Studio) -> None:
-    """FLUXSITE_TEST_EXAMPLES: requests for each operation and mode."""
-    sent = ask_at_random(studio, examples=int(os.environ.get("FLUXSITE_TEST_EXAMPLES", "200")))
+    """SCHEMA_EXAMPLES: requests for each operation and mode."""
+    sent = ask_at_random(studio, examples=int(os.environ.get("SCHEMA_EXAMPLES", "200")))
     print(f"{sent:,} requests")  # noqa: T201
     assert sent >= 10_000
     lists_work(studio)
