@@ -59,7 +59,7 @@ def test_from_the_first_link_to_four_pictures_without_a_reload(start: Start, pag
     assert page.get_by_label("Prompt").input_value() == STAR
 
     shown = " | ".join(page.evaluate("() => window.shown"))
-    for stage in ("Queued", "Loading FP4", "Step [0-9]+ of 40"):
+    for stage in ("Queued", "Loading (FP4|BF16)", "Step [0-9]+ of 40"):
         assert re.search(stage, shown), f"{stage} was never shown: {shown[:2000]}"
     expect(page.locator("[data-job][data-state=succeeded]")).to_have_count(2)
 
