@@ -1,11 +1,6 @@
-"""The history as CSV, for spreadsheets: UTF-8, comma, one line a job, newest first.
+"""The history as a table, a row for each job, newest first; durations in seconds, empty where unmeasured."""
 
-Times of day are in UTC (ISO 8601), durations in seconds and empty where nothing was measured.
-"""
-
-import csv
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 from generation.models import Job
@@ -13,14 +8,6 @@ from generation.queue import JobQuerySet
 
 # Read at once; a long answer holds neither memory nor a transaction.
 CHUNK = 500
-
-
-def _time(moment: datetime | None) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds") if moment else ""
-
-
-def _seconds(seconds: float | None) -> str:
-    return "" if seconds is None else f"{seconds:.3f}"
 
 
 # Each column and what stands in it.
@@ -36,38 +23,23 @@ COLUMNS: dict[str, Callable[[Job], Any]] = {
     "steps": lambda job: job.steps,
     "seed": lambda job: job.seed,  # of the first picture; each next one has the next seed
     "loras": lambda job: "; ".join(f"{one.name} {one.weight:g}" for one in job.job_loras.all()),
-    "sent": lambda job: _time(job.created_at),
-    "started": lambda job: _time(job.started_at),  # the last attempt
-    "ended": lambda job: _time(job.finished_at),
-    "waited_seconds": lambda job: _seconds(job.waited_seconds),
-    "loading_seconds": lambda job: _seconds(job.load_seconds),
-    "drawing_seconds": lambda job: _seconds(job.draw_seconds),
-    "saving_seconds": lambda job: _seconds(job.save_seconds),
+    "sent": lambda job: job.created_at,
+    "started": lambda job: job.started_at,  # the last attempt
+    "ended": lambda job: job.finished_at,
+    "waited_seconds": lambda job: job.waited_seconds,
+    "loading_seconds": lambda job: job.load_seconds,
+    "drawing_seconds": lambda job: job.draw_seconds,
+    "saving_seconds": lambda job: job.save_seconds,
     "attempts": lambda job: job.attempt,
     "error_code": lambda job: job.error_code,
     "error": lambda job: job.error,
 }
 
 
-class _Line:
-    """Where ``csv`` writes to: it gives each line back."""
-
-    def write(self, line: str) -> str:
-        return line
-
-
-def lines(jobs: JobQuerySet) -> Iterator[str]:
-    """The header, then a line for each job."""
-    write = csv.writer(_Line()).writerow
-    yield write(COLUMNS)
+def rows(jobs: JobQuerySet) -> Iterator[list[Any]]:
+    """A row for each job."""
     for job in _newest_first(jobs):
-        yield write([as_text(value(job)) for value in COLUMNS.values()])
-
-
-def as_text(value: Any) -> str:
-    """A cell that no spreadsheet takes for a formula: those begin with = + - @, a tab or a line's end."""
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else text
+        yield [value(job) for value in COLUMNS.values()]
 
 
 def _newest_first(jobs: JobQuerySet) -> Iterator[Job]:

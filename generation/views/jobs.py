@@ -9,9 +9,9 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 from django.views.decorators.http import require_POST, require_safe
 
-from generation import engine_states
+from generation import engine_states, spreadsheet
 from generation.history import SEARCHED, Filters
-from generation.history_csv import lines
+from generation.history_csv import COLUMNS, rows
 from generation.models import Job
 from generation.queue import JobQuerySet
 from generation.templatetags.jobs import engine_words, remix_url
@@ -134,8 +134,4 @@ def history_csv(request: HttpRequest) -> StreamingHttpResponse:
     """All jobs that match, however many, as ``generation.history_csv`` describes them."""
     mine = Job.objects.visible_to(user_of(request))
     matching = Filters.of(request.GET).all_of(mine)
-    response = StreamingHttpResponse(lines(matching), content_type="text/csv; charset=utf-8")
-    name = f"fluxsite-jobs-{timezone.localdate()}.csv"
-    response["Content-Disposition"] = f'attachment; filename="{name}"'
-    response["Cache-Control"] = "private, no-store"
-    return response
+    return spreadsheet.response(f"fluxsite-jobs-{timezone.localdate()}", COLUMNS, rows(matching))

@@ -28,7 +28,11 @@ def links_of(request: HttpRequest) -> ShareLinkQuerySet:
 @require_safe
 def shares(request: HttpRequest) -> HttpResponse:
     """All links of the user."""
-    return render(request, "generation/shares.html", {"page": "gallery", "links": links_of(request)[:MOST]})
+    return render(
+        request,
+        "generation/shares.html",
+        {"page": "account", "section": "shares", "links": links_of(request)[:MOST]},
+    )
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
