@@ -433,7 +433,7 @@ def test_before_a_job_that_may_kill_the_worker_all_others_are_stored(alice: User
     process.saver.submit(time.sleep, 0.2)  # the disk is slow
     for _ in range(2):
         broken(process, look).run_next_job()
-    process.saver.submit(connection.close)
+    process.saver.submit(lambda: connection.close())  # its own thread's
     process.settle()
     assert stored == [False, tries > 0]
 
