@@ -9,7 +9,10 @@ import os
 
 from fluxsite.settings import *  # noqa: F403
 from fluxsite.settings import INSTALLED_APPS as PRODUCT_APPS
+from fluxsite.settings import LOGGING
 
 INSTALLED_APPS = [*PRODUCT_APPS, "bench.apps.BenchConfig"]
 if options := os.environ.get("BENCH_STOCK"):
     Q_CLUSTER = {"name": "stock", "orm": "default", "ALT_CLUSTERS": {}, **json.loads(options)}
+# A line for each of a thousand jobs says nothing; what is amiss is still said.
+LOGGING["handlers"]["console"]["level"] = "WARNING"

@@ -1,13 +1,17 @@
 """A studio of real processes, started as its user starts it: ``./run`` with a data directory of its own."""
 
+import atexit
 import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +44,22 @@ for line in sys.stdin:
 """
 
 
+@cache
+def new_studio() -> Path:
+    """A data directory that was just made: migrations and static files take longer than a start."""
+    folder = Path(tempfile.mkdtemp(prefix="fluxsite-new-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    environment = {**_clean_environment(), "FLUXSITE_DATA_DIR": str(folder)}
+    for command in (["migrate"], ["collectstatic", "--noinput"]):
+        subprocess.run([*MANAGE, *command, "--verbosity", "0"], env=environment, check=True)
+    return folder
+
+
+def _clean_environment() -> dict[str, str]:
+    ours = ("FLUXSITE_", "DJANGO_")
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+
+
 def wait_for(condition: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T:
     """The first true value of ``condition``; fails after ``seconds``."""
     end = time.monotonic() + seconds
@@ -54,10 +74,8 @@ class Studio:
 
     def __init__(self, data: Path, *options: str, **environment: str) -> None:
         self.log = data.with_suffix(".log")
-        ours = ("FLUXSITE_", "DJANGO_")
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         self.environment = {
-            **clean,
+            **_clean_environment(),
             "FLUXSITE_DATA_DIR": str(data),
             "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1",
@@ -66,6 +84,8 @@ class Studio:
             "FLUXSITE_REQUESTS_A_MINUTE": "1000000",
             **environment,
         }
+        if "FLUXSITE_DATABASE_URL" not in environment and not data.exists():
+            shutil.copytree(new_studio(), data)
         if "--port" not in options:
             options = ("--port", str(free_port()), *options)
         self._console: subprocess.Popen[str] | None = None

@@ -266,7 +266,7 @@ def test_a_gallery_of_500_pictures(browser: Browser, filled: Filled, theme: str,
         assert look.page.locator("main img").count() >= 50
 
 
-@pytest.mark.parametrize(("theme", "width"), [("dark", 1280), ("light", 390)])
+@pytest.mark.parametrize(("theme", "width"), [("dark", 1280)])
 def test_every_page_of_the_admin(browser: Browser, filled: Filled, theme: str, width: int) -> None:
     with looking(browser, filled, "mara", theme, width) as look:
         for address in filled.admin:

@@ -35,7 +35,8 @@ def worker(engine: str, **facts: Any) -> Worker:
 
 
 @pytest.fixture
-def process(db: None) -> WorkerProcess:
+def process(db: None, monkeypatch: pytest.MonkeyPatch) -> WorkerProcess:
+    monkeypatch.setattr(trials, "LONGEST_SIDE", 64)  # quick to draw
     return new_process()
 
 
