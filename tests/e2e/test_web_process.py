@@ -2,14 +2,14 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 import requests
 
-from tests.e2e.studio import ROOT, Api, Studio, wait_for
+from tests.e2e.studio import PASSWORD, ROOT, Api, Studio, wait_for
 from tests.postgresql import free_port
 
 HEAVY = {"torch", "diffusers", "transformers", "peft", "nunchaku", "numpy"}
@@ -49,7 +49,10 @@ def test_a_web_process_never_imports_torch(modules_address: str, api: Api) -> No
     assert not modules & HEAVY
 
 
-def test_a_web_process_stays_under_150_mb(studio: Studio, api: Api) -> None:
+def test_a_web_process_stays_under_150_mb(start: Callable[..., Studio]) -> None:
+    first = {"FLUXSITE_ADMIN_USER": "alice", "FLUXSITE_ADMIN_PASSWORD": PASSWORD}
+    studio = start("--no-workers", **first)
+    api = Api(studio, studio.token("alice"))
     for _ in range(100):
         assert api.session.get(f"{api.url}/jobs/").status_code == 200
     web = studio.process_of("gunicorn")
