@@ -247,7 +247,9 @@ def wrong_entries() -> Iterator[str]:
 def wrong_pictures() -> Iterator[str]:
     from generation.models import Job
 
-    for job in Job.objects.filter(state="succeeded").prefetch_related("images"):
+    # What the trial of a LoRA drew, nobody's, is not kept.
+    kept = Job.objects.filter(state="succeeded").exclude(owner=None)
+    for job in kept.prefetch_related("images"):
         indexes = sorted(image.index for image in job.images.all())
         if indexes != list(range(job.count)):
             yield f"pictures: job {job.pk} of {job.count} has {indexes}"
@@ -323,11 +325,10 @@ def wait_for_the_end(run: Run, observer: Observer) -> None:
 def report(run: Run, media: Path, seconds: float) -> None:
     from generation.models import Image, Job
 
-    states = Counter(Job.objects.values_list("state", flat=True))
-    attempts = Counter(Job.objects.values_list("attempt", flat=True))
-    delays = sorted(
-        (job.finished_at - job.created_at).total_seconds() for job in Job.objects.all() if job.finished_at
-    )
+    asked = Job.objects.exclude(owner=None)
+    states = Counter(asked.values_list("state", flat=True))
+    attempts = Counter(asked.values_list("attempt", flat=True))
+    delays = sorted((job.finished_at - job.created_at).total_seconds() for job in asked if job.finished_at)
     temporary = sum(map(is_temporary, files(media)))
     print(f"\rkilled {run.killed.total()}: {told(run.killed)}")
     print(f"answers to {run.answers.total()} requests: {told(run.answers)}")
