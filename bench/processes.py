@@ -19,13 +19,14 @@ DATABASES = ("sqlite", "postgresql")
 
 
 class DurableServer(Server):
-    """It flushes each commit to the disk, as a server in earnest does."""
+    """It flushes each commit to the disk, as a server in earnest does, and serves hundreds of workers."""
+
+    SETTINGS = ("fsync=on", "synchronous_commit=on", "full_page_writes=on", "max_connections=500")
 
     def _popen(self, program: str, *options: str) -> "subprocess.Popen[bytes]":
-        names = ("fsync", "synchronous_commit", "full_page_writes")
         # The last one counts.
-        durable = [word for name in names for word in ("-c", f"{name}=on")] if program == "postgres" else []
-        return super()._popen(program, *options, *durable)
+        durable = [word for setting in self.SETTINGS for word in ("-c", setting)]
+        return super()._popen(program, *options, *(durable if program == "postgres" else []))
 
 
 class Site:

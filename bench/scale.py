@@ -20,13 +20,15 @@ from typing import Any
 
 import psutil
 
-from bench.processes import new_site
+from bench.processes import Site, new_site, wait_until
 
 DRAWING_SECONDS, STEPS, USERS = 0.5, 4, 50
 HEARTBEAT_SECONDS = 5.0
 SIZES = (1, 4, 16, 64, 128, 256)
 # Threads of one process share Python's lock, and a claim is a few ms of Python.
 THREADS_OF_A_PROCESS = 32
+# For the pages, housekeeping, and whoever looks at the database.
+SPARE_CONNECTIONS = 28
 
 
 @dataclass(frozen=True)
@@ -137,10 +139,11 @@ def _servers_time() -> Iterator[Any]:
     done = threading.Event()
 
     def look(into: dict[int, float]) -> None:
-        for process in [postmaster, *postmaster.children()]:
-            with suppress(psutil.NoSuchProcess):
-                times = process.cpu_times()
-                into[process.pid] = times.user + times.system
+        with suppress(psutil.NoSuchProcess):
+            for process in [postmaster, *postmaster.children()]:
+                with suppress(psutil.NoSuchProcess):
+                    times = process.cpu_times()
+                    into[process.pid] = times.user + times.system
 
     def watch() -> None:
         while not done.wait(0.2):
@@ -199,25 +202,44 @@ def table(runs: Sequence[Run]) -> str:
     return "\n".join(lines)
 
 
-def conclusion(runs: Sequence[Run]) -> str:
+def connections_of_a_worker(site: Site) -> int:
+    """How many a real one holds, once it has drawn: its cluster has several processes and threads."""
+    from generation.models import Job
+
+    before = _connections()
+    worker = site.start("workers", "--bf16", "cpu")
+    _fill(1)
+    wait_until(lambda: not Job.objects.exclude(state="succeeded").exists())
+    held = _connections() - before
+    worker.terminate()
+    worker.wait()
+    return held
+
+
+def _connections() -> int:
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database()")
+        return int(cursor.fetchone()[0])
+
+
+def conclusion(runs: Sequence[Run], connections: int) -> str:
     """Where it ends, and what would move that."""
     best = max(runs, key=lambda run: run.rate)
-    keeps_up = [run.workers for run in runs if run.rate >= 0.9 * run.wanted * DRAWING_SECONDS / _period(run)]
+    keeps_up = [run.workers for run in runs if run.rate >= 0.9 * run.wanted]
     cores = psutil.cpu_count() or 1
     each = 1 / best.servers
     return (
+        f"Connections: {connections} of a real worker, so 100, PostgreSQL's default, are enough for "
+        f"{(100 - SPARE_CONNECTIONS) // connections} workers.\n"
         f"Here, {cores} cores for workers and server together: at most {best.rate:.0f} jobs a second, with "
-        f"{best.workers} workers; up to {max(keeps_up, default=0)} workers keep up.\n"
+        f"{best.workers} workers; up to {max(keeps_up, default=0)} workers do 90 % of what they could.\n"
         f"The server alone: {best.servers * 1000:.1f} ms of CPU a job, so about {each:.0f} jobs a second for "
         f"each core of its own: {each * DRAWING_SECONDS:.0f} workers at {DRAWING_SECONDS:g} s a picture.\n"
         "Next: a host of its own for PostgreSQL; then synchronous_commit=off for steps and heartbeats, which "
         "may be lost; then a queue for each site."
     )
-
-
-def _period(run: Run) -> float:
-    """Seconds from one claim to the next if nobody waits: as with one worker."""
-    return DRAWING_SECONDS + statistics.median(run.claims) + statistics.median(run.ends)
 
 
 def main() -> None:
@@ -227,11 +249,12 @@ def main() -> None:
     chosen = options.parse_args()
     with new_site("postgresql") as site:
         site.enter()
+        connections = connections_of_a_worker(site)
         runs = []
         for workers in chosen.workers:
             runs.append(measure(workers, chosen.seconds))
             print(f"{workers} workers: {runs[-1].rate:.1f} jobs a second", flush=True)
-        print(f"\n{table(runs)}\n\n{conclusion(runs)}")
+        print(f"\n{table(runs)}\n\n{conclusion(runs, connections)}")
 
 
 if __name__ == "__main__":
