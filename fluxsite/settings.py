@@ -266,8 +266,12 @@ FLUXSITE_OPENAI_ALIASES = env.list(
 FLUXSITE_OPENAI_URL_SECONDS = env.int("FLUXSITE_OPENAI_URL_SECONDS", default=3600)
 
 # Drawing --------------------------------------------------------------------------------------------
-# FLUXSITE_MODEL: a directory in diffusers layout, or a hub id such as black-forest-labs/FLUX.1-schnell.
+# A directory in diffusers layout; a hub id such as black-forest-labs/FLUX.1-schnell; or store:NAME for what
+# manage.py models has put where all hosts have their files.
 FLUXSITE_MODEL = env.str("FLUXSITE_MODEL", default=str(BASE_DIR / "demo" / "model"))
+SHARED_MODEL = FLUXSITE_MODEL.removeprefix("store:") if FLUXSITE_MODEL.startswith("store:") else ""
+if SHARED_MODEL:
+    FLUXSITE_MODEL = str(VAR_DIR / "models" / SHARED_MODEL)
 # What a worker process is bound to: a GPU's UUID, or cpu. Set by whoever starts it.
 FLUXSITE_DEVICE = env.str("FLUXSITE_DEVICE", default="cpu")
 # What this host is called on the Workers page; a container's own name is another each time.
@@ -275,11 +279,15 @@ FLUXSITE_HOST = env.str("FLUXSITE_HOST", default=socket.gethostname())
 # LoRAs that a worker keeps ready between jobs: at most so many, of at most so many MiB together.
 FLUXSITE_LORAS_IN_MEMORY = env.int("FLUXSITE_LORAS_IN_MEMORY", default=8)
 FLUXSITE_LORAS_IN_MEMORY_MB = env.int("FLUXSITE_LORAS_IN_MEMORY_MB", default=2048)
-# nunchaku's 4-bit weights: a file, or a hub id followed by a file name. {precision} becomes int4 or fp4.
+# nunchaku's 4-bit weights: a file, or a hub id followed by a file name. {precision} becomes int4 or fp4,
+# {model} the directory of the model.
 FLUXSITE_NUNCHAKU_TRANSFORMER = env.str(
     "FLUXSITE_NUNCHAKU_TRANSFORMER", default=EngineConfig.nunchaku_transformer
+).replace("{model}", FLUXSITE_MODEL)
+# Its 4-bit T5, in the same way.
+FLUXSITE_NUNCHAKU_T5 = env.str("FLUXSITE_NUNCHAKU_T5", default=EngineConfig.nunchaku_t5).replace(
+    "{model}", FLUXSITE_MODEL
 )
-FLUXSITE_NUNCHAKU_T5 = env.str("FLUXSITE_NUNCHAKU_T5", default=EngineConfig.nunchaku_t5)
 # A worker that is silent for this long has lost its job: another worker may take it. It outlasts the
 # seconds in which loading a model keeps Python's lock from the heartbeat thread.
 FLUXSITE_LEASE_SECONDS = env.int("FLUXSITE_LEASE_SECONDS", default=60)

@@ -13,6 +13,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from contextvars import copy_context
 from datetime import timedelta
 from multiprocessing.util import Finalize
+from pathlib import Path
 from typing import IO, Any
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from django.db.models.functions import Now
 from structlog.contextvars import bound_contextvars
 
 from accounts.models import UsageEntry
-from files import storage
+from files import shared_models, storage
 from generation.attempt import Attempt
 from generation.models import Job
 from generation.watch import StepClock
@@ -62,8 +63,9 @@ class WorkerProcess:
     """This process on its slot: its row, its engine (the model stays loaded), and its heartbeat."""
 
     def __init__(self, engine: str) -> None:
-        self.card = ModelCard.of(settings.FLUXSITE_MODEL)
         self.engine_name = engine
+        # Why the model's files are not on this host.
+        self.lacks = ""
         self.engine: Engine | None = None
         self.row = Worker.start(
             settings.FLUXSITE_HOST, settings.FLUXSITE_DEVICE, engine, os.getpid(), **self._device_facts()
@@ -134,6 +136,7 @@ class WorkerProcess:
         Afterwards ``rest`` is for how long no wake-up is wanted, ``more`` whether there may be more to do.
         """
         self.rest, self.more = 0.0, False
+        self._fetch_model()
         if reason := self.cannot_start():
             log.warning("%s", reason)
             self.waits, self.rest = True, WAIT_SECONDS
@@ -169,6 +172,10 @@ class WorkerProcess:
             outcome = Attempt(job, self).run()
         self.warm.append(job.lora_set)
         return f"{job.pk} attempt {job.attempt}: {outcome}"
+
+    @property
+    def card(self) -> ModelCard:
+        return ModelCard.of(settings.FLUXSITE_MODEL)
 
     @property
     def is_loaded(self) -> bool:
@@ -215,8 +222,22 @@ class WorkerProcess:
         watched.holds_model(False)
         self.says(Worker.State.IDLE, model="", **self._device_facts(), **self._held_facts())
 
+    def _fetch_model(self) -> None:
+        """Have a shared model's files on this host, before a job is taken: others may draw it meanwhile."""
+        if self.is_loaded or not settings.SHARED_MODEL:
+            return
+        self.waits, self.lacks = True, "Fetches the model from the file store."
+        self.says(Worker.State.WAITING, note=self.lacks)
+        try:
+            shared_models.fetch(settings.SHARED_MODEL, Path(settings.FLUXSITE_MODEL), weights=True)
+            self.lacks = ""
+        except OSError as error:
+            self.lacks = f"Waits for the model: {error}"
+
     def cannot_start(self) -> str:
         """Why no job should be taken now though the next one may be welcome; empty if one should."""
+        if self.lacks:
+            return self.lacks
         floor = settings.FLUXSITE_DISK_FLOOR_MB * 10**6
         free = storage.free_bytes()
         if free is not None and free < floor:
@@ -226,7 +247,7 @@ class WorkerProcess:
         try:
             device, host = devices.find(settings.FLUXSITE_DEVICE), devices.find("cpu")
             return backends.waits_for_memory(self.engine_name, self._config(), device, host)
-        except (LookupError, EngineError):
+        except (LookupError, EngineError, OSError, ValueError):
             return ""  # the job says it, with more words
 
     def ready_engine(self) -> Engine:
@@ -234,9 +255,12 @@ class WorkerProcess:
         if self.engine is None:
             try:
                 device, host = devices.find(settings.FLUXSITE_DEVICE), devices.find("cpu")
+                config = self._config()
             except LookupError as error:
                 raise ModelFailed(str(error)) from error
-            self.engine = engines.create(self.engine_name, self._config(), device, host)
+            except (OSError, ValueError) as error:
+                raise ModelFailed(f"The model could not be loaded: {error}") from error
+            self.engine = engines.create(self.engine_name, config, device, host)
         return self.engine
 
     def _config(self) -> EngineConfig:

@@ -34,6 +34,8 @@ class ModelSize:
         directory = Path(model).expanduser()
         if not directory.is_dir():
             return FLUX_SCHNELL
+        if (told := directory / "shared.json").exists():  # its weights may not be on this host yet
+            return cls(**json.loads(told.read_text())["parameters"])
         return cls(
             transformer=_parameters(directory / "transformer"),
             t5=_parameters(directory / "text_encoder_2"),

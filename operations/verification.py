@@ -9,7 +9,7 @@ from uuid import UUID
 from django.core.files.base import ContentFile, File
 from django.utils import timezone
 
-from files import storage
+from files import shared_models, storage
 from generation.models import Image
 from loras import library
 from loras.models import Lora
@@ -17,8 +17,8 @@ from operations import leftovers
 from operations.models import Damage
 
 ORPHAN, MISSING, CHANGED = "orphan", "missing", "changed"
-# Drafts, and what was moved aside before.
-_NOT_LOOKED_AT = ("incoming", "aside")
+# Drafts, what was moved aside before, and models, whose hashes are looked at when a host fetches them.
+_NOT_LOOKED_AT = ("incoming", "aside", shared_models.FOLDER)
 _CHUNK = 2000
 
 

@@ -49,13 +49,13 @@ def new_studio() -> Path:
     """A data directory that was just made: migrations and static files take longer than a start."""
     folder = Path(tempfile.mkdtemp(prefix="fluxsite-new-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    environment = {**_clean_environment(), "FLUXSITE_DATA_DIR": str(folder)}
+    environment = {**clean_environment(), "FLUXSITE_DATA_DIR": str(folder)}
     for command in (["migrate"], ["collectstatic", "--noinput"]):
         subprocess.run([*MANAGE, *command, "--verbosity", "0"], env=environment, check=True)
     return folder
 
 
-def _clean_environment() -> dict[str, str]:
+def clean_environment() -> dict[str, str]:
     ours = ("FLUXSITE_", "DJANGO_")
     return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
@@ -75,7 +75,7 @@ class Studio:
     def __init__(self, data: Path, *options: str, **environment: str) -> None:
         self.log = data.with_suffix(".log")
         self.environment = {
-            **_clean_environment(),
+            **clean_environment(),
             "FLUXSITE_DATA_DIR": str(data),
             "OMP_NUM_THREADS": "1",
             "HF_HUB_OFFLINE": "1",

@@ -1,46 +1,15 @@
-"""Files in a store that hosts share: a real S3 server (moto's) on this machine."""
+"""Files in a store that hosts share."""
 
 import hashlib
-import logging
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
-import boto3
 import pytest
 import requests
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
-from moto.server import ThreadedMotoServer
 
 from files.address import options_of, origin_of
 from files.shared import SharedStorage
 from files.storage import Damaged
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """Its address, host and port."""
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def shared(server: str, tmp_path: Path, settings: Any) -> SharedStorage:
-    settings.VAR_DIR = tmp_path
-    options = options_of(
-        f"s3://key:secret@{server}/{tmp_path.name.replace('_', '-')}?region=us-east-1&tls=no"
-    )
-    storage = SharedStorage(**options)
-    boto3.client(
-        "s3", endpoint_url=options["endpoint_url"], region_name="us-east-1",
-        aws_access_key_id="key", aws_secret_access_key="secret",
-    ).create_bucket(Bucket=options["bucket_name"])  # fmt: skip
-    return storage
 
 
 def test_it_keeps_what_it_is_given_and_gives_it_back(shared: SharedStorage) -> None:

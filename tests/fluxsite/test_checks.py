@@ -24,6 +24,11 @@ def test_a_missing_model_is_named(settings: Any, model: str) -> None:
     assert "black-forest-labs/FLUX.1-schnell" in error.hint
 
 
+def test_a_shared_model_may_be_fetched_later(settings: Any, tmp_path: Path) -> None:
+    settings.SHARED_MODEL, settings.FLUXSITE_MODEL = "demo", str(tmp_path / "demo")
+    assert checks.model_is_there(None) == []
+
+
 def test_a_lease_too_short_is_named(settings: Any) -> None:
     settings.FLUXSITE_LEASE_SECONDS = 2
     (error,) = checks.lease_outlasts_a_load(None)

@@ -9,7 +9,6 @@ from pathlib import Path
 import PIL.Image
 import pytest
 from django.core.files.base import ContentFile
-from django.core.files.storage import default_storage
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from uuid_utils.compat import uuid7
@@ -22,9 +21,9 @@ from loras.models import Lora
 from operations import leftovers, verification
 from operations.models import Damage
 from operations.verification import Named
-from tests.files.test_shared import server, shared  # noqa: F401 (fixtures)
 from tests.generation.drawn import finished
 from tests.loras.test_uploads import add
+from tests.store import server, shared  # noqa: F401 (fixtures)
 
 
 @pytest.fixture
@@ -163,7 +162,6 @@ def test_in_an_s3_store_the_same_is_found(
     alice: User,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(default_storage, "_wrapped", shared)
     image, other = (finished(alice).images.get() for _ in range(2))
     orphan = shared.save("images/2026/01/01/left.png", ContentFile(b"left"))
     monkeypatch.setattr(leftovers, "safe_age", lambda: timedelta(days=-1))  # a store sets its own times

@@ -7,7 +7,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 
 from accounts import setup
-from fluxsite.management.commands.up import first_rows
+from fluxsite.management.commands.up import fetch_card, first_rows
 
 
 class Command(BaseCommand):
@@ -16,6 +16,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         call_command("migrate", interactive=False, verbosity=0)
         call_command("collectstatic", interactive=False, verbosity=0)
+        fetch_card()
         first_rows(self.stdout)
         if link := setup.link(settings.FLUXSITE_URL):
             self.stdout.write(f"Make the first administrator (once, within a day): {link}")

@@ -3,6 +3,7 @@
 import socket
 import sys
 from argparse import ArgumentParser
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -10,6 +11,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 
 from accounts import setup
+from files import shared_models
 from fluxsite.listen import listen
 from fluxsite.management.commands.workers import add_slot_arguments, cluster, housekeeping, slots_from
 from gpu.model_card import ModelCard
@@ -31,6 +33,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args: Any, host: str, port: int, **options: Any) -> None:
+        fetch_card()
         taken = [] if options["no_workers"] else slots_from(options)
         first_rows(self.stdout)
         try:
@@ -57,6 +60,15 @@ def _web(listener: socket.socket, host: str) -> Child:
     """Gunicorn on the socket that is bound already: no port is lost between looking and binding."""
     hosts = {"FLUXSITE_ALLOWED_HOSTS": ",".join({*settings.ALLOWED_HOSTS, *_names_of(host)})}
     return Child("web", gunicorn(f"fd://{listener.fileno()}"), hosts, pass_fds=(listener.fileno(),))
+
+
+def fetch_card() -> None:
+    """What tells of a shared model; its weights are fetched by whoever draws. Raises CommandError."""
+    if settings.SHARED_MODEL:
+        try:
+            shared_models.fetch(settings.SHARED_MODEL, Path(settings.FLUXSITE_MODEL), weights=False)
+        except OSError as error:
+            raise CommandError(f"FLUXSITE_MODEL=store:{settings.SHARED_MODEL}: {error}") from error
 
 
 def first_rows(out: OutputWrapper) -> None:
