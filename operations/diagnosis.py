@@ -21,13 +21,15 @@ from operations.health import Finding
 
 # Leases and sessions are in minutes; more than this and times in lists contradict each other.
 CLOCKS_APART_SECONDS = 2.0
+# Beyond this part of PostgreSQL's connections the next host may get none.
+CONNECTIONS_USED = 0.8
 
 
 def findings() -> Iterator[Finding]:
     """All that can be looked at, the database's first."""
     found = list(health.findings())
     yield from found
-    yield from map(health.answer, (migrations, clock) if found[0].ok else ())
+    yield from map(health.answer, (migrations, clock, connections) if found[0].ok else ())
     yield files()
     yield static_files()
     yield from system_checks()
@@ -59,6 +61,19 @@ def clock() -> Finding:
         f"{wrong:.1f} s apart from the database's, or it was set back." if wrong >= CLOCKS_APART_SECONDS
         else "It agrees with the database's.",
         "Let NTP set it: timedatectl set-ntp true. On each host.",
+    )  # fmt: skip
+
+
+def connections() -> Finding:
+    """There is room for more: each worker holds about four (``bench.scale``)."""
+    if connection.vendor != "postgresql":
+        return Finding("connections", True, "SQLite counts none.")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT COUNT(*), current_setting('max_connections')::int FROM pg_stat_activity")
+        used, most = cursor.fetchone()
+    return Finding(
+        "connections", used < CONNECTIONS_USED * most, f"{used} of PostgreSQL's {most} are used.",
+        "Make max_connections larger in postgresql.conf, and restart PostgreSQL.",
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import psutil
 import torch
 import transformers
 from diffusers import FluxPipeline
+from huggingface_hub.errors import GatedRepoError
 
 from gpu.engines import device_errors
 from gpu.engines.adapters import Active, Loras, PeftAdapters
@@ -96,7 +97,8 @@ class FluxEngine(ABC):
         try:
             pipeline = self._load_pipeline()
         except (OSError, ValueError) as error:
-            raise ModelFailed(f"The model {self.config.model} could not be loaded: {error}") from error
+            said = f"{error}{_remedy(error, self.config.model)}"
+            raise ModelFailed(f"The model {self.config.model} could not be loaded: {said}") from error
         except (RuntimeError, MemoryError) as error:
             failure = device_errors.told(error) or error
             if isinstance(failure, DeviceFailed):
@@ -268,6 +270,19 @@ def _offload(component: torch.nn.Module, device: torch.device) -> None:
         offload_type="leaf_level",
         use_stream=device.type == "cuda",
     )
+
+
+def _remedy(error: BaseException, model: str) -> str:
+    """What to do where the hub wants to know who downloads; empty otherwise."""
+    cause: BaseException | None = error
+    while cause:
+        if isinstance(cause, GatedRepoError) or "gated" in str(cause):
+            return (
+                f" Its owner wants to know who downloads it: accept the conditions on "
+                f"https://huggingface.co/{model}, make a token there, and start the workers with HF_TOKEN."
+            )
+        cause = cause.__cause__ or cause.__context__
+    return ""
 
 
 def _check_sides(spec: ImageSpec) -> None:

@@ -120,3 +120,11 @@ def test_a_system_check_is_told_with_its_hint(db: None, settings: Any) -> None:
     said = doctor()
     assert "WRONG  fluxsite.E002" in said
     assert "→ Use 60, or at least 3." in said
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite counts no connections")
+def test_few_connections_left_are_said(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "ok     connections" in doctor()
+    monkeypatch.setattr(diagnosis, "CONNECTIONS_USED", 0.0)
+    assert "of PostgreSQL's 200 are used" in doctor()
+    assert "Make max_connections larger" in doctor()

@@ -4,10 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import numpy as np
 import PIL.Image
 import pytest
 import torch
+from diffusers import FluxPipeline
+from huggingface_hub.utils._http import hf_raise_for_status
 from safetensors.torch import load_file, save_file
 
 from gpu.engines import (
@@ -129,6 +132,20 @@ def test_numbers_that_are_none_make_no_picture(
 def test_a_model_that_is_not_there_is_an_error(engine: Engine, tmp_path: Path) -> None:
     with pytest.raises(ModelFailed):
         new_engine(engine.name, model=str(tmp_path)).load()
+
+
+def test_a_model_whose_owner_asks_who_downloads_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the hub answers for FLUX.1-schnell without a token."""
+    request = httpx2.Request("GET", "https://huggingface.co/owner/model/resolve/main/model_index.json")
+    answer = httpx2.Response(401, headers={"X-Error-Code": "GatedRepo"}, request=request)
+
+    def refused(*args: object, **options: object) -> None:
+        hf_raise_for_status(answer)
+
+    engine = new_engine("bf16")
+    monkeypatch.setattr(FluxPipeline, "from_pretrained", refused)
+    with pytest.raises(ModelFailed, match="start the workers with HF_TOKEN"):
+        engine.load()
 
 
 @pytest.mark.parametrize("name", ["bf16", "fp4"])
