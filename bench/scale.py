@@ -237,8 +237,8 @@ def conclusion(runs: Sequence[Run], connections: int) -> str:
         f"{best.workers} workers; up to {max(keeps_up, default=0)} workers do 90 % of what they could.\n"
         f"The server alone: {best.servers * 1000:.1f} ms of CPU a job, so about {each:.0f} jobs a second for "
         f"each core of its own: {each * DRAWING_SECONDS:.0f} workers at {DRAWING_SECONDS:g} s a picture.\n"
-        "Next: a host of its own for PostgreSQL; then synchronous_commit=off for steps and heartbeats, which "
-        "may be lost; then a queue for each site."
+        "Next: a host of its own for PostgreSQL; then a claim in one round trip, as the claims of an engine "
+        "wait for each other; then a studio for each group of people."
     )
 
 

@@ -1,9 +1,13 @@
 """The job table as a queue: who gets a job, who keeps it, and who comes too late."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Barrier
+from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.db import connection
 from django.db.models.functions import Now
 
 from accounts.models import UsageEntry, User
@@ -14,6 +18,8 @@ from gpu.models import Mode, Pool, Worker
 from loras.models import Lora
 from tests.conftest import asked, submit
 from tests.generation.drawn import draw
+
+THREADS = 8
 
 
 @pytest.fixture
@@ -50,6 +56,32 @@ def test_a_claim_records_worker_attempt_and_lease(alice: User, worker: Worker) -
     assert (job.state, job.attempt, job.worker) == ("running", 1, worker)
     assert job.lease_until is not None
     assert job.started_at is not None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_workers_that_claim_at_once_do_not_look_at_the_same_job(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each looks once; of those who took the first row all but one would have to look again."""
+    jobs = {submit(alice).pk for _ in range(THREADS)}
+    workers = [Worker.start(f"atelier-{number}", "cpu", "bf16", number) for number in range(THREADS)]
+    together, looks, next_for = Barrier(THREADS), [], JobQuerySet.next_for
+
+    def counted(*args: Any) -> Job | None:
+        looks.append(1)
+        return next_for(*args)
+
+    def claims(worker: Worker) -> Any:
+        try:
+            together.wait()
+            return claim(worker).pk
+        finally:
+            connection.close()
+
+    monkeypatch.setattr(JobQuerySet, "next_for", counted)
+    with ThreadPoolExecutor(THREADS) as threads:
+        assert set(threads.map(claims, workers)) == jobs
+    assert len(looks) == THREADS
 
 
 def test_it_gives_a_worker_jobs_of_its_engine_only(alice: User, worker: Worker) -> None:
