@@ -12,6 +12,7 @@ from django.utils.html import format_html
 from generation import operations
 from generation.models import Image, Job, MissingLora
 from generation.quotas import TooMuch
+from generation.words import readings
 from gpu.models import Mode, Pool, Worker
 
 Row = TypeVar("Row", Worker, Pool)
@@ -103,9 +104,15 @@ class ModeAdmin(ReadOnly, admin.ModelAdmin[Row]):
 @admin.register(Worker)
 class WorkerAdmin(ModeAdmin[Worker]):
     list_display = (
-        "host", "device_name", "engine", "state", "mode", "job", "memory", "heartbeat", "note",
+        "host", "device_name", "engine", "state", "mode", "memory", "gpu", "heartbeat", "job", "note",
     )  # fmt: skip
     list_filter = ("engine", "state", "mode", "host")
+    readonly_fields = ("job", "memory", "free", "gpu")
+    fieldsets = (
+        (None, {"fields": ("host", "device", "device_name", "engine", "pid", "started_at", "heartbeat")}),
+        ("What it does", {"fields": ("state", "mode", "note", "job", "model", "load_seconds", "loras")}),
+        ("Its device", {"fields": ("memory", "free", "gpu")}),
+    )
     change_list_template = "admin/live_change_list.html"
 
     @admin.display(description="current job")
@@ -120,10 +127,18 @@ class WorkerAdmin(ModeAdmin[Worker]):
 
     @admin.display(description="memory")
     def memory(self, worker: Worker) -> str:
-        if not worker.memory_total:
+        if not (worker.is_alive and worker.memory_total):
             return "–"
         held = worker.memory_model + worker.memory_loras
         return f"{filesizeformat(held)} of {filesizeformat(worker.memory_total)}"
+
+    @admin.display(description="free memory")
+    def free(self, worker: Worker) -> str:
+        return filesizeformat(worker.memory_free) if worker.is_alive and worker.memory_total else "–"
+
+    @admin.display(description="GPU")
+    def gpu(self, worker: Worker) -> str:
+        return (worker.is_alive and readings(worker.utilisation, worker.celsius)) or "–"
 
 
 @admin.register(Pool)

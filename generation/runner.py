@@ -113,8 +113,11 @@ class WorkerProcess:
         try:
             device = devices.find(settings.FLUXSITE_DEVICE)
         except LookupError:
-            return {}
-        return {"device_name": device.name, "memory_total": device.total, "memory_free": device.free}
+            return {"utilisation": None, "celsius": None}
+        return {
+            "device_name": device.name, "memory_total": device.total, "memory_free": device.free,
+            "utilisation": device.utilisation, "celsius": device.celsius,
+        }  # fmt: skip
 
     def _held_facts(self) -> dict[str, Any]:
         held = self.engine.held() if self.engine and self.is_loaded else engines.Held()
@@ -298,7 +301,7 @@ def start_worker(engine: str) -> None:
 def _stopped(process: WorkerProcess) -> None:
     """When django-q2 ends the process in good order."""
     process.settle()
-    process.says(Worker.State.STOPPED)
+    process.says(Worker.State.STOPPED, utilisation=None, celsius=None)
 
 
 def run_jobs(engine: str) -> str:

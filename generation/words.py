@@ -47,3 +47,10 @@ def megabytes(number: float) -> str:
     if 0 < size < 10 or unit == "GB":
         return f"{max(size, 0.1):.1f}".removesuffix(".0") + f" {unit}"
     return f"{size:.0f} {unit}"
+
+
+def readings(utilisation: float | None, celsius: int | None) -> str:
+    """73 % busy, 61 °C: of a GPU, as far as it is known. A line ends only between the two."""
+    busy = "" if utilisation is None else f"{100 * utilisation:.0f}\u00a0%\u00a0busy"
+    warm = "" if celsius is None else f"{celsius}\u00a0°C"
+    return ", ".join(filter(None, (busy, warm)))

@@ -17,7 +17,7 @@ from django.utils import timezone
 from accounts.models import UsageEntry, User
 from generation import forecast
 from generation.models import Job
-from generation.words import about
+from generation.words import about, readings
 from gpu.engines import ENGINES
 from gpu.model_card import ModelCard
 from gpu.models import SILENT_SECONDS, Mode, Pool, Worker
@@ -73,6 +73,7 @@ class Slot:
     ``kind`` names the look of its state, ``words`` say it, ``detail`` adds what to know.
     ``mode``: what operators want of it, its engine's mode included. ``since``: idle, silent or stopped.
     ``box``: what an operator has to look at. ``job``: what it draws; ``prompt``: empty where it is private.
+    ``readings``: how busy and how warm its GPU is, empty where that is unknown.
     """
 
     worker: Worker
@@ -86,6 +87,7 @@ class Slot:
     prompt: str
     loras: str
     memory: Memory | None
+    readings: str
 
 
 @dataclass(frozen=True)
@@ -199,6 +201,7 @@ def _slot(
         prompt=_prompt(job, user),
         loras="" if is_gone else _loaded(worker, names),
         memory=Memory.of(worker) if worker.memory_total and not is_gone else None,
+        readings="" if is_gone else readings(worker.utilisation, worker.celsius),
     )
 
 

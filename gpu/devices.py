@@ -26,7 +26,10 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 @dataclass(frozen=True)
 class Device:
-    """``id``: the GPU's UUID, or ``cpu``. Memory in bytes. ``capability``: NVIDIA's, such as (8, 9)."""
+    """``id``: the GPU's UUID, or ``cpu``. Memory in bytes. ``capability``: NVIDIA's, such as (8, 9).
+
+    ``utilisation`` (0 to 1) and ``celsius`` are None for the CPU, and where the driver does not tell.
+    """
 
     id: str
     name: str
@@ -35,6 +38,8 @@ class Device:
     free: int
     capability: tuple[int, int] | None = None
     driver: str = ""
+    utilisation: float | None = None
+    celsius: int | None = None
 
     @property
     def sm(self) -> int:
@@ -50,18 +55,8 @@ class Device:
         return {"CUDA_VISIBLE_DEVICES": self.id if self.vendor == "nvidia" else ""}
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How busy a GPU is, 0 to 1, and how warm; None where NVML does not know."""
-
-    id: str
-    name: str
-    utilisation: float | None
-    celsius: int | None
-
-
 def all_devices() -> list[Device]:
-    """Every GPU, then the CPU. Memory is what was free a moment ago."""
+    """Every GPU, then the CPU, as they were a moment ago."""
     return [*nvidia(), *amd(), cpu()]
 
 
@@ -75,15 +70,6 @@ def find(device_id: str) -> Device:
 
 def nvidia() -> list[Device]:
     """NVIDIA's GPUs; none where its driver is not there."""
-    return _each_nvidia(_nvidia)
-
-
-def readings() -> list[Reading]:
-    """How NVIDIA's GPUs are just now; the others' are not read."""
-    return _each_nvidia(_reading)
-
-
-def _each_nvidia(read: Callable[[int], T | None]) -> list[T]:
     try:
         pynvml.nvmlInit()
     except (pynvml.NVMLError_LibraryNotFound, pynvml.NVMLError_DriverNotLoaded):
@@ -92,35 +78,14 @@ def _each_nvidia(read: Callable[[int], T | None]) -> list[T]:
         log.warning("NVIDIA's GPUs cannot be listed: %s", error)
         return []
     try:
-        found = [read(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        found = [_nvidia(index) for index in range(pynvml.nvmlDeviceGetCount())]
     finally:
         pynvml.nvmlShutdown()
-    return [one for one in found if one]
-
-
-def _reading(index: int) -> Reading | None:
-    try:
-        gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
-        return Reading(
-            id=pynvml.nvmlDeviceGetUUID(gpu),
-            name=pynvml.nvmlDeviceGetName(gpu),
-            utilisation=_if_known(lambda: pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100),
-            celsius=_if_known(lambda: pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU)),
-        )
-    except pynvml.NVMLError as error:
-        log.warning("NVIDIA's GPU %d cannot be read: %s", index, error)
-        return None
-
-
-def _if_known(ask: Callable[[], T]) -> T | None:
-    try:
-        return ask()
-    except pynvml.NVMLError_NotSupported:
-        return None
+    return [device for device in found if device]
 
 
 def _nvidia(index: int) -> Device | None:
-    """The GPU with this number. Written, like ``_reading``, against nvidia-ml-py 13.615.71."""
+    """The GPU with this number. Written against nvidia-ml-py 13.615.71."""
     try:
         gpu = pynvml.nvmlDeviceGetHandleByIndex(index)
         total, free = _nvidia_memory(gpu)
@@ -132,6 +97,8 @@ def _nvidia(index: int) -> Device | None:
             free=free,
             capability=pynvml.nvmlDeviceGetCudaComputeCapability(gpu),
             driver=pynvml.nvmlSystemGetDriverVersion(),
+            utilisation=_if_known(lambda: pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100),
+            celsius=_if_known(lambda: pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU)),
         )
     except pynvml.NVMLError as error:
         # One GPU that fell off the bus does not hide the others.
@@ -147,6 +114,14 @@ def _nvidia_memory(gpu: Any) -> tuple[int, int]:
         host = psutil.virtual_memory()
         return host.total, host.available
     return memory.total, memory.free
+
+
+def _if_known(ask: Callable[[], T]) -> T | None:
+    """What a GPU can be used without; some do not tell it."""
+    try:
+        return ask()
+    except pynvml.NVMLError:
+        return None
 
 
 def amd(drm: Path = _DRM) -> list[Device]:
@@ -171,7 +146,15 @@ def _amd(card: Path) -> Device:
         total=total,
         free=total - int(_text(card / "mem_info_vram_used") or 0),
         driver="amdgpu",
+        utilisation=int(busy) / 100 if (busy := _text(card / "gpu_busy_percent")) else None,
+        celsius=_amd_celsius(card),
     )
+
+
+def _amd_celsius(card: Path) -> int | None:
+    # temp1 to temp3, in thousandths; the first that answers, as not every card has all of them.
+    answers = filter(None, map(_text, sorted(card.glob("hwmon/hwmon*/temp?_input"))))
+    return next((round(int(answer) / 1000) for answer in answers), None)
 
 
 def _text(path: Path) -> str:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models.functions import Now
+from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 # A worker that was not heard of for so long is not counted on.
@@ -85,6 +86,10 @@ class Worker(models.Model):
         default=0, help_text="bytes this process holds, without LoRAs"
     )
     memory_loras = models.PositiveBigIntegerField(default=0, help_text="bytes of LoRAs kept ready")
+    utilisation = models.FloatField(null=True, help_text="of the GPU, 0 to 1; empty if it does not tell")
+    celsius = models.SmallIntegerField(
+        null=True, help_text="the GPU's temperature; empty if it does not tell"
+    )
     loras = models.JSONField(default=list, help_text="sha256 of the LoRAs kept ready")
     started_at = models.DateTimeField(db_default=Now())
     heartbeat = models.DateTimeField(db_default=Now())
@@ -122,6 +127,12 @@ class Worker(models.Model):
         return max(
             (Mode(mode) for both in modes for mode in both if mode), key=list(Mode).index, default=Mode.RUN
         )
+
+    @property
+    def is_alive(self) -> bool:
+        """Like ``alive()``, of one row and by this machine's clock: for what is only looked at."""
+        heard = timezone.now() - self.heartbeat < timedelta(seconds=SILENT_SECONDS)
+        return heard and self.state != self.State.STOPPED
 
     def now(self, state: "Worker.State | None" = None, **facts: Any) -> None:
         """Say that the process lives, and what changed."""

@@ -23,7 +23,6 @@ from prometheus_client.registry import Collector
 from accounts.models import UsageEntry
 from generation import forecast
 from generation.models import Job
-from gpu import devices
 from gpu.engines import ENGINES
 from gpu.models import Worker
 from operations import health
@@ -73,7 +72,6 @@ class Studio(Collector):
         yield from _stages()
         yield _failures()
         yield from _workers()
-        yield from _devices()
         yield from _checks()
 
 
@@ -192,21 +190,17 @@ def _workers() -> Iterator[Metric]:
     yield _gauge("worker_up", "1 while it is heard of.", (*slot, "state", "mode"), states)
     beats = [named(row, (timezone.now() - row.heartbeat).total_seconds()) for row in rows]
     yield _gauge("worker_heartbeat_age_seconds", "Since it was heard of.", slot, beats)
-    adapters = [named(row, len(row.loras)) for row in rows]
+    # What a silent one said last is not how it is.
+    heard = [row for row in rows if row.pk in alive]
+    adapters = [named(row, len(row.loras)) for row in heard]
     yield _gauge("worker_adapters", "LoRAs that it keeps ready.", slot, adapters)
     kinds = ("total", "free", "model", "loras")
-    memory = [named(row, kind, getattr(row, f"memory_{kind}")) for row in rows for kind in kinds]
+    memory = [named(row, kind, getattr(row, f"memory_{kind}")) for row in heard for kind in kinds]
     yield _gauge("worker_memory_bytes", "Of its device, and of those it holds.", (*slot, "kind"), memory)
-
-
-def _devices() -> Iterator[Metric]:
-    """Of the GPUs of this host: what only NVML knows is not in the table of workers."""
-    readings = devices.readings()
-    labels = ("device", "name")
-    used = [(one.id, one.name, one.utilisation) for one in readings]
-    yield _gauge("device_utilisation_ratio", "Of a GPU of this host, by NVML.", labels, used)
-    warm = [(one.id, one.name, one.celsius) for one in readings]
-    yield _gauge("device_temperature_celsius", "Of a GPU of this host, by NVML.", labels, warm)
+    busy = [named(row, row.utilisation) for row in heard]
+    yield _gauge("worker_utilisation_ratio", "Of its GPU, whoever uses it.", slot, busy)
+    warm = [named(row, row.celsius) for row in heard]
+    yield _gauge("worker_temperature_celsius", "Of its GPU.", slot, warm)
 
 
 def _checks() -> Iterator[Metric]:

@@ -46,7 +46,8 @@ class WorkerSerializer(serializers.ModelSerializer[Worker]):
         model = Worker
         fields = (
             "id", "host", "device", "device_name", "engine", "state", "mode", "note", "model", "load_seconds",
-            "memory_total", "memory_free", "memory_model", "memory_loras", "started_at", "heartbeat",
+            "memory_total", "memory_free", "memory_model", "memory_loras", "utilisation", "celsius",
+            "started_at", "heartbeat",
         )  # fmt: skip
         read_only_fields = fields
         extra_kwargs = said(
@@ -64,6 +65,8 @@ class WorkerSerializer(serializers.ModelSerializer[Worker]):
             memory_free="Bytes of the device that nobody holds. Example: 8152899584",
             memory_model="Bytes that it holds without LoRAs. Example: 12152899584",
             memory_loras="Bytes of LoRAs that it keeps ready. Example: 152899584",
+            utilisation="Of its GPU at its heartbeat, 0 to 1; null: unknown. Example: 0.73",
+            celsius="Of its GPU at its heartbeat; null: unknown. Example: 61",
             started_at=f"When the process began. {_TIME}",
             heartbeat=f"When it was last heard of. {_TIME}",
         )

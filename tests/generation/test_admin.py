@@ -1,5 +1,6 @@
 """What those who run the studio may do to jobs: only by actions, and only with the permission."""
 
+import re
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -121,6 +122,42 @@ def test_the_list_of_workers_shows_what_each_does(alice: User, worker: Worker, m
     for words in ("A GPU", "drawing", "alice, step 0 of 4", "7.5 GB of 22.4 GB", "A note.", "admin-live"):
         assert words in page, words
     assert job.prompt not in page
+
+
+def cells(client: Client, worker: Worker) -> list[str]:
+    """Memory and GPU in the list, and then in the form of ``worker``."""
+    listed = client.get(reverse("admin:gpu_worker_changelist")).content.decode()
+    form = client.get(reverse("admin:gpu_worker_change", args=[worker.pk])).content.decode()
+    names = ("memory", "gpu")
+    found = [re.search(f'<td class="field-{name}">(.*?)</td>', listed) for name in names]
+    found += [
+        re.search(f'form-row field-{name}">.*?"readonly">(.*?)</div>', form, re.DOTALL) for name in names
+    ]
+    return [match[1].replace("\xa0", " ") if match else "" for match in found]
+
+
+def test_the_list_and_the_form_show_how_the_device_is(worker: Worker, mechanic: Client) -> None:
+    worker.now(memory_model=8_000_000_000)
+    assert cells(mechanic, worker) == ["7.5 GB of 22.4 GB", "–"] * 2
+    worker.now(utilisation=0.0, celsius=0)
+    assert cells(mechanic, worker) == ["7.5 GB of 22.4 GB", "0 % busy, 0 °C"] * 2
+    worker.now(utilisation=0.734, celsius=61)
+    assert cells(mechanic, worker) == ["7.5 GB of 22.4 GB", "73 % busy, 61 °C"] * 2
+
+
+@pytest.mark.parametrize("gone", [{"state": "stopped"}, {"heartbeat": Now() - timedelta(minutes=5)}])
+def test_the_device_of_a_worker_that_is_gone_is_unknown(
+    worker: Worker, mechanic: Client, gone: dict[str, Any]
+) -> None:
+    worker.now(utilisation=0.73, celsius=61)
+    Worker.objects.update(**gone)
+    assert cells(mechanic, worker) == ["–"] * 4
+
+
+def test_nothing_of_a_worker_is_edited_by_hand(worker: Worker, mechanic: Client) -> None:
+    address = reverse("admin:gpu_worker_change", args=[worker.pk])
+    assert mechanic.post(address, {"celsius": "1", "host": "another"}).status_code == 403
+    assert 'name="celsius"' not in mechanic.get(address).content.decode()
 
 
 @pytest.mark.parametrize(

@@ -254,6 +254,34 @@ def test_the_heartbeat_renews_the_lease_of_the_job_in_hand(alice: User, process:
     assert job.state == "succeeded"
 
 
+def test_the_heartbeat_tells_how_the_workers_own_device_is(
+    process: WorkerProcess, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    row, cpu = Worker.objects.get(), devices.cpu()
+    assert (row.utilisation, row.celsius) == (None, None)
+    # The host has another GPU, and more in it than ours.
+    gpus = [
+        replace(cpu, id=name, utilisation=busy, celsius=61) for name, busy in (("GPU-0", 1.0), ("GPU-1", 0.5))
+    ]
+    monkeypatch.setattr(devices, "all_devices", lambda: [*gpus, cpu])
+    settings.FLUXSITE_DEVICE = "GPU-1"
+    process.beat()
+    row.refresh_from_db()
+    assert (row.utilisation, row.celsius) == (0.5, 61)
+    # It fell off the bus: the process lives, and what it read last is not how it is.
+    monkeypatch.setattr(devices, "all_devices", lambda: [cpu])
+    process.beat()
+    row.refresh_from_db()
+    assert (row.utilisation, row.celsius) == (None, None)
+
+
+def test_a_worker_that_stops_leaves_no_reading(process: WorkerProcess) -> None:
+    process.row.now(utilisation=0.5, celsius=61)
+    runner._stopped(process)
+    row = Worker.objects.get()
+    assert (row.state, row.utilisation, row.celsius) == ("stopped", None, None)
+
+
 @pytest.fixture
 def demo_loras(db: None) -> list[Lora]:
     return library.add_demo_loras()

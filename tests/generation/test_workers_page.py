@@ -253,6 +253,28 @@ def test_unknown_memory_is_said_to_be_unknown(client: Client, worker: Worker) ->
     assert "Free 20.0 of 32 GB" in text(client.get(PAGE))
 
 
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({}, ""),
+        ({"utilisation": 0.734, "celsius": 61}, "73 % busy, 61 °C"),
+        ({"utilisation": 0.0}, "0 % busy"),
+        ({"celsius": 0}, "0 °C"),
+        ({"utilisation": 1.0, "celsius": 61, "state": "stopped"}, ""),
+        ({"utilisation": 1.0, "celsius": 61, "heartbeat": timezone.now() - timedelta(minutes=4)}, ""),
+    ],
+)
+def test_a_slot_tells_how_busy_and_how_warm_its_gpu_is(
+    client: Client, alice: User, worker: Worker, facts: dict[str, Any], words: str
+) -> None:
+    Worker.objects.filter(pk=worker.pk).update(**facts)
+    words = words.replace(" ", "\xa0").replace(",\xa0", ", ")
+    assert shown(alice).readings == words
+    page = text(client.get(PAGE))
+    assert words in page
+    assert ("\xa0busy" in page, "\xa0°C" in page) == ("busy" in words, "°C" in words)
+
+
 def test_loaded_loras_are_named_to_those_who_may_use_them(alice: User, bob: User, worker: Worker) -> None:
     everyones, bobs = "a" * 64, "b" * 64
     lora("midnight", sha256=everyones)

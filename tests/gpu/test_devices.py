@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import create_autospec
@@ -15,7 +16,9 @@ from gpu.devices import Device
 
 GIB = 1024**3
 UUID = "GPU-5d1d4d3c-8f4b-4f63-a7b4-4f0c1de4a001"
-RTX_4090 = Device(UUID, "NVIDIA GeForce RTX 4090", "nvidia", 24 * GIB, 23 * GIB, (8, 9), "580.95.05")
+RTX_4090 = Device(
+    UUID, "NVIDIA GeForce RTX 4090", "nvidia", 24 * GIB, 23 * GIB, (8, 9), "580.95.05", 0.73, 61
+)  # fmt: skip
 
 
 class Nvml:
@@ -56,14 +59,15 @@ class Nvml:
         return pynvml.c_nvmlMemory_t(gpu.total, gpu.free, gpu.total - gpu.free)
 
     def nvmlDeviceGetUtilizationRates(self, handle: Any) -> Any:  # noqa: N802
-        self._gpu(handle)
-        return pynvml.c_nvmlUtilization_t(73, 20)
+        if (busy := self._gpu(handle).utilisation) is None:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_UNKNOWN)
+        return pynvml.c_nvmlUtilization_t(round(100 * busy), 20)
 
     def nvmlDeviceGetTemperature(self, handle: Any, sensor: Any) -> int:  # noqa: N802
         assert sensor == pynvml.NVML_TEMPERATURE_GPU
-        if not self._gpu(handle).total:
+        if (warm := self._gpu(handle).celsius) is None:
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
-        return 61
+        return warm
 
     def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
         return "580.95.05"
@@ -108,17 +112,15 @@ def test_a_gpu_is_read_from_nvml(machine: Machine) -> None:
     assert nvml.started == 0
 
 
-def test_a_gpu_says_how_busy_and_how_warm_it_is(machine: Machine) -> None:
-    machine(RTX_4090, Device("GPU-spark", "NVIDIA GB10", "nvidia", 0, 0, (12, 1)))
-    busy, silent = devices.readings()
-    assert busy == devices.Reading(UUID, RTX_4090.name, 0.73, 61)
-    assert (silent.id, silent.utilisation, silent.celsius) == ("GPU-spark", 0.73, None)
-
-
-def test_a_lost_gpu_has_no_reading(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
-    machine(pynvml.NVMLError(pynvml.NVML_ERROR_GPU_IS_LOST), RTX_4090)
-    assert [reading.id for reading in devices.readings()] == [UUID]
-    assert "GPU 0 cannot be read" in caplog.text
+@pytest.mark.parametrize(
+    "readings", [{"utilisation": 0.0, "celsius": None}, {"utilisation": None, "celsius": 61}]
+)
+def test_a_gpu_that_does_not_tell_how_busy_or_how_warm_it_is_is_there(
+    machine: Machine, readings: dict[str, Any]
+) -> None:
+    quiet = replace(RTX_4090, **readings)
+    machine(quiet)
+    assert devices.nvidia() == [quiet]
 
 
 @pytest.mark.parametrize("code", [pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, pynvml.NVML_ERROR_DRIVER_NOT_LOADED])
@@ -161,12 +163,16 @@ def drm(tmp_path: Path) -> Path:
         device = tmp_path / "devices" / slot
         device.mkdir(parents=True)
         for file, content in files.items():
+            (device / file).parent.mkdir(parents=True, exist_ok=True)
             (device / file).write_text(content + "\n")
         (tmp_path / name).mkdir()
         (tmp_path / name / "device").symlink_to(device)
 
     memory = {"mem_info_vram_total": str(192 * GIB), "mem_info_vram_used": str(2 * GIB)}
-    instinct = {"unique_id": "9246c3f1a0b1c2d3", "product_name": "AMD Instinct MI300X"}
+    instinct = {
+        "unique_id": "9246c3f1a0b1c2d3", "product_name": "AMD Instinct MI300X", "gpu_busy_percent": "7",
+        "hwmon/hwmon4/temp2_input": "48600", "hwmon/hwmon4/temp3_input": "52000",
+    }  # fmt: skip
     card("card10", "0000:83:00.0", vendor="0x1002", device="0x744c", **memory)
     card("card2", "0000:03:00.0", vendor="0x1002", device="0x74a1", **instinct, **memory)
     card("card0", "0000:00:02.0", vendor="0x8086")
@@ -178,10 +184,19 @@ def drm(tmp_path: Path) -> Path:
 def test_amds_cards_are_read_from_sysfs(drm: Path) -> None:
     instinct, radeon = devices.amd(drm)
     assert instinct == Device(
-        "GPU-9246c3f1a0b1c2d3", "AMD Instinct MI300X", "amd", 192 * GIB, 190 * GIB, None, "amdgpu"
+        "GPU-9246c3f1a0b1c2d3", "AMD Instinct MI300X", "amd", 192 * GIB, 190 * GIB, None, "amdgpu", 0.07, 49
     )
     assert instinct.sm == 0
     assert (radeon.id, radeon.name) == ("0000:83:00.0", "AMD GPU 0x744c")
+    assert (radeon.utilisation, radeon.celsius) == (None, None)
+
+
+def test_amds_first_sensor_that_answers_tells_the_temperature(drm: Path) -> None:
+    sensors = drm / "card2" / "device" / "hwmon" / "hwmon4"
+    (sensors / "temp1_input").write_text("41000\n")
+    assert devices.amd(drm)[0].celsius == 41
+    (sensors / "temp1_input").write_text("\n")
+    assert devices.amd(drm)[0].celsius == 49
 
 
 def test_a_machine_without_graphics_has_no_amd(tmp_path: Path) -> None:
@@ -191,6 +206,7 @@ def test_a_machine_without_graphics_has_no_amd(tmp_path: Path) -> None:
 def test_the_cpu_has_a_name_and_the_hosts_memory() -> None:
     cpu = devices.cpu()
     assert (cpu.id, cpu.vendor, cpu.capability) == ("cpu", "cpu", None)
+    assert (cpu.utilisation, cpu.celsius) == (None, None)
     assert cpu.name
     assert 0 < cpu.free <= cpu.total == psutil.virtual_memory().total
 

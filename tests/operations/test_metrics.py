@@ -14,7 +14,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from accounts.models import UsageEntry, User
 from generation.models import Job
-from gpu import devices
 from gpu.models import Worker
 from operations import metrics
 from tests.conftest import submit
@@ -135,11 +134,33 @@ def test_workers_and_their_memory(worker: Worker) -> None:
     assert found["fluxsite_check_ok", "workers"] == 0
 
 
-def test_gpus_as_far_as_nvml_knows(db: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devices, "readings", lambda: [devices.Reading("GPU-7", "RTX", 0.73, None)])
-    found = figures()
-    assert found["fluxsite_device_utilisation_ratio", "GPU-7", "RTX"] == 0.73
-    assert ("fluxsite_device_temperature_celsius", "GPU-7", "RTX") not in found
+READINGS = (
+    "fluxsite_worker_utilisation_ratio", "fluxsite_worker_temperature_celsius",
+    "fluxsite_worker_memory_bytes", "fluxsite_worker_adapters",
+)  # fmt: skip
+
+
+def told(host: str) -> dict[str, float]:
+    """What is told of the device of the slot on ``host``."""
+    return {
+        name: figure for (name, *labels), figure in figures().items() if name in READINGS and host in labels
+    }
+
+
+def test_each_host_tells_how_busy_and_how_warm_its_gpu_is(worker: Worker) -> None:
+    worker.now(utilisation=0.73, celsius=61)
+    Worker.start("atelier-02", "GPU-8", "fp4", 1, utilisation=0.0)
+    assert told("atelier-01").items() >= {READINGS[0]: 0.73, READINGS[1]: 61}.items()
+    assert told("atelier-02")[READINGS[0]] == 0
+    assert READINGS[1] not in told("atelier-02")
+
+
+@pytest.mark.parametrize("gone", [{"state": "stopped"}, {"heartbeat": timezone.now() - timedelta(minutes=5)}])
+def test_who_is_gone_tells_no_old_reading(worker: Worker, gone: dict[str, Any]) -> None:
+    worker.now(utilisation=0.73, celsius=61)
+    assert set(told("atelier-01")) == set(READINGS)
+    Worker.objects.update(**gone)
+    assert told("atelier-01") == {}
 
 
 def test_requests_are_counted_by_view_not_by_address(client: Client, db: None) -> None:

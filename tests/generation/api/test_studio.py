@@ -42,7 +42,11 @@ def test_engines_say_how_long_a_job_would_wait(alice: User, worker: Worker) -> N
 def test_workers_say_what_they_do(alice: User, worker: Worker) -> None:
     (seen,) = client_of(alice).get("/api/v1/workers/").json()["results"]
     assert (seen["host"], seen["device_name"], seen["state"]) == ("gpu-1", "a processor", "idle")
+    assert (seen["utilisation"], seen["celsius"]) == (None, None)
     assert client_of(alice).get(f"/api/v1/workers/{worker.pk}/").json() == seen
+    worker.now(utilisation=0.73, celsius=61)
+    (seen,) = client_of(alice).get("/api/v1/workers/").json()["results"]
+    assert (seen["utilisation"], seen["celsius"]) == (0.73, 61)
 
 
 def mode(client: APIClient, path: str, wanted: Any = "pause") -> Any:
