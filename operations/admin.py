@@ -32,7 +32,7 @@ class Read:
 
 @admin.register(Cleanup)
 class CleanupAdmin(Read, admin.ModelAdmin[Cleanup]):
-    list_display = ("started_at", "finished_at", "deleted", "freed", "error")
+    list_display = ("started_at", "finished_at", "host", "deleted", "freed", "error")
 
     def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
         return False

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from django.conf import settings
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -54,7 +55,7 @@ def clean(shown: Shown = lambda kind, ones: ones) -> dict[Kind, Tally]:
 
     ``shown`` is given what will go of a kind, and goes through it: for a progress bar.
     """
-    record = Cleanup.objects.create()
+    record = Cleanup.objects.create(host=settings.FLUXSITE_HOST)
     tallies = {kind: _clean(kind, limits, shown) for kind, limits in policy.now_in_force().items()}
     errors = [f"{kind}: {tally.failed[0]}" for kind, tally in tallies.items() if tally.failed]
     Cleanup.objects.filter(pk=record.pk).update(

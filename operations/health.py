@@ -121,14 +121,21 @@ def queue_age(engine: str) -> timedelta | None:
 
 
 def cleanup() -> Finding:
-    """It came by lately, and deleted all that it wanted to."""
+    """It came by lately, and on each host deleted all that it wanted to."""
+    now = timezone.now()
     last = Cleanup.objects.exclude(finished_at=None).first()
     latest = last.finished_at if last else _installed_at()
-    late = latest is not None and latest < timezone.now() - CLEANUP_WITHIN
-    remedy = "Look at manage.py logs follow, and run manage.py cleanup. Housekeeping runs it daily."
-    if last and last.error:
-        return Finding("cleanup", False, f"Not all could be deleted: {last.error}", remedy)
-    when = f"The last was {_since(last.finished_at)} ago." if last and last.finished_at else "None yet."
+    late = latest is not None and latest < now - CLEANUP_WITHIN
+    remedy = (
+        "Look at manage.py logs follow, and run manage.py cleanup. Housekeeping or a timer runs it daily."
+    )
+    # A host that was taken away is not remembered for ever.
+    recent = Cleanup.objects.filter(finished_at__gt=now - CLEANUP_WITHIN).order_by("pk")
+    last_of_host = {one.host: one for one in recent}
+    if failed := [one for one in last_of_host.values() if one.error]:
+        errors = "; ".join(f"{one.error} (on {one.host})" for one in failed)
+        return Finding("cleanup", False, f"Not all could be deleted: {errors}", remedy)
+    when = f"The last was {_since(latest)} ago." if last else "None yet."
     return Finding("cleanup", not late, when, remedy)
 
 

@@ -5,6 +5,7 @@ that has lost its lease and does not know it yet.
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -116,8 +117,9 @@ def _invitations() -> Iterator[Leftover]:
 
 def _uploads() -> Iterator[Leftover]:
     for upload in Upload.objects.all():
-        draft = draft_of(upload)
-        size = draft.stat().st_size if draft.exists() else 0
+        draft, size = draft_of(upload), 0
+        with suppress(FileNotFoundError):  # on another host, or another cleanup has just deleted it
+            size = draft.stat().st_size
         yield Leftover(draft.name, upload.created_at, size, partial(_delete_upload, upload, draft))
 
 

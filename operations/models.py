@@ -62,6 +62,9 @@ class Damage(models.Model):
 class Cleanup(models.Model):
     """A run of ``manage.py cleanup``. Without an end it is under way, or was killed."""
 
+    host = models.CharField(
+        max_length=255, default="", help_text="whose own files it looked at, besides what all share"
+    )
     started_at = models.DateTimeField(db_default=Now())
     finished_at = models.DateTimeField(null=True, blank=True)
     deleted = models.PositiveIntegerField(default=0, help_text="files and rows")

@@ -1,4 +1,4 @@
-"""The studio as systemd units: pages, one worker for each slot, housekeeping, and a target that holds them.
+"""The studio as systemd units: pages, workers, housekeeping, the daily cleanup, and a target that holds them.
 
 What they say of stopping was measured on django-q2: a SIGTERM to the whole group ends a picture in the middle
 and leaves the main process hanging, and one whose sentinel was killed exits with 0. So main alone is told to
@@ -6,6 +6,7 @@ stop (``KillMode=mixed``), has the time that a job takes, and comes back however
 """
 
 import pwd
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,13 @@ from pathlib import Path
 from gpu.slots import Slot
 
 TARGET = "fluxsite.target"
+WEB = "fluxsite-web.service"
+HOUSEKEEPING = "fluxsite-housekeeping.service"
+WORKER = "fluxsite-worker@.service"
+CLEANUP = "fluxsite-cleanup.service"
+TIMER = "fluxsite-cleanup.timer"
+# All that an installation may have. Others are the operator's own, whatever they are called.
+UNITS = (TARGET, WEB, HOUSEKEEPING, WORKER, CLEANUP, TIMER)
 # Longer than any job: after it systemd kills, and the job starts again elsewhere.
 LONGEST_JOB = "30min"
 # What works without privileges, so in the units of a user, too. Not MemoryDenyWriteExecute: torch compiles.
@@ -66,6 +74,25 @@ class Installation:
     def of_system(cls, program: Path, data: Path, python: str, account: str) -> "Installation":
         return cls(Path("/etc/systemd/system"), Path("/etc/fluxsite"), program, data, python, account)
 
+    @property
+    def environment(self) -> Path:
+        """The operator's settings."""
+        return self.settings / "environment"
+
+    @property
+    def slots(self) -> Path:
+        return self.settings / "slots"
+
+    @property
+    def written(self) -> list[Path]:
+        """Below these the services write, and below the account's ``cache``."""
+        return [self.data / "var", self.data / "media"]
+
+    @property
+    def cache(self) -> Path:
+        """Where the hub's library keeps a model."""
+        return Path(pwd.getpwnam(self.account).pw_dir) / ".cache"
+
     def manage(self, *words: str) -> str:
         return command([self.python, str(self.program / "manage.py"), *words])
 
@@ -88,31 +115,66 @@ def environment_file(variables: Mapping[str, str]) -> str:
     return "".join(f'{name}="{_escaped(value)}"\n' for name, value in sorted(variables.items()))
 
 
+def data_directory(environment: str) -> str:
+    """What such a file says of it, also one that an operator has changed; empty if nothing."""
+    found = re.search(r"""^FLUXSITE_DATA_DIR=["']?(.*?)["']?\s*$""", environment, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def worker_unit(name: str) -> str:
+    """The unit of a worker, by the name of its slot."""
+    return WORKER.replace("@.", f"@{name}.")
+
+
 def units(where: Installation, slots: Sequence[Slot], web: Sequence[str]) -> dict[str, str]:
-    """The text of each unit by its name. ``web``: the command that serves the pages."""
-    workers = [f"fluxsite-worker@{slot_name(slot)}.service" for slot in slots]
-    others = ["fluxsite-web.service", "fluxsite-housekeeping.service"]
-    slot_file = f"EnvironmentFile={where.settings}/slots/%i.env"
-    return {
-        TARGET: _target(where, [*others, *workers]),
-        "fluxsite-web.service": _service(
-            where, "pages", command(web), stop="45s",
-            more=f"ExecStartPre={where.manage('prepare')}\nTimeoutStartSec=10min",
-        ),
-        "fluxsite-worker@.service": _service(where, "worker %i", where.manage("qcluster"), more=slot_file),
-        "fluxsite-housekeeping.service": _service(
-            where, "housekeeping", where.manage("qcluster"),
-            more='Environment="Q_CLUSTER_NAME=fluxsite" "CUDA_VISIBLE_DEVICES="',
-        ),
-    }  # fmt: skip
+    """The text of each unit by its name.
+
+    ``web``: the command that serves the pages. Without it they are on another host, as is housekeeping.
+    """
+    workers = [worker_unit(slot_name(slot)) for slot in slots]
+    found = {
+        TARGET: _target(where, [*([WEB, HOUSEKEEPING] if web else []), *workers, TIMER]),
+        CLEANUP: _cleanup(where, bool(web)),
+        TIMER: _timer(),
+    }
+    if web:
+        found |= _of_web_host(where, web)
+    if slots:
+        slot_file = f"EnvironmentFile={where.slots}/%i.env\n"
+        # Workers read a schema that the pages' unit has brought up to date.
+        after = WEB if web else ""
+        found[WORKER] = _lasting(where, "worker %i", where.manage("qcluster"), after, more=slot_file)
+    return found
 
 
 def files(where: Installation, slots: Sequence[Slot], web: Sequence[str]) -> dict[Path, str]:
     """What belongs to the installation but the settings, which are the operator's from then on."""
     found = {where.units / name: text for name, text in units(where, slots, web).items()}
     for slot in slots:
-        found[where.settings / "slots" / f"{slot_name(slot)}.env"] = environment_file(slot.environment)
+        found[where.slots / f"{slot_name(slot)}.env"] = environment_file(slot.environment)
     return found
+
+
+def installed(where: Installation) -> list[Path]:
+    """Those files that an installation left here."""
+    there = [where.units / name for name in UNITS if (where.units / name).exists()]
+    return [*there, *sorted(where.slots.glob("*.env"))]
+
+
+def unit_of(path: Path) -> str:
+    """The unit that runs because of such a file; none does for a template."""
+    if path.suffix == ".env":
+        return worker_unit(path.stem)
+    return "" if path.name == WORKER else path.name
+
+
+def _of_web_host(where: Installation, web: Sequence[str]) -> dict[str, str]:
+    prepare = f"ExecStartPre={where.manage('prepare')}\nTimeoutStartSec=10min\n"
+    own = 'Environment="Q_CLUSTER_NAME=fluxsite" "CUDA_VISIBLE_DEVICES="\n'
+    return {
+        WEB: _lasting(where, "pages", command(web), stop="45s", more=prepare),
+        HOUSEKEEPING: _lasting(where, "housekeeping", where.manage("qcluster"), WEB, more=own),
+    }
 
 
 def _target(where: Installation, wanted: Iterable[str]) -> str:
@@ -123,27 +185,44 @@ def _target(where: Installation, wanted: Iterable[str]) -> str:
     )
 
 
-def _service(where: Installation, what: str, run: str, stop: str = LONGEST_JOB, more: str = "") -> str:
-    # Workers read a schema that the pages' unit has brought up to date.
-    after = "" if what == "pages" else " fluxsite-web.service"
+def _timer() -> str:
+    return (
+        f"[Unit]\nDescription=fluxsite: daily cleanup of this host\nPartOf={TARGET}\n"
+        # Not all hosts at the same moment, and afterwards if the machine was off.
+        "\n[Timer]\nOnCalendar=daily\nRandomizedDelaySec=1h\nPersistent=yes\n"
+    )
+
+
+def _cleanup(where: Installation, web: bool) -> str:
+    # Where there is no housekeeping nobody else begins a new log.
+    rotate = "" if web else f"ExecStartPre={where.manage('logs', 'rotate')}\n"
+    how = f"Type=oneshot\n{rotate}Nice=19\nIOSchedulingClass=idle\n"
+    return _service(where, "cleanup", where.manage("cleanup"), WEB if web else "", how)
+
+
+def _lasting(
+    where: Installation, what: str, run: str, after: str = "", *, stop: str = LONGEST_JOB, more: str
+) -> str:
+    how = f"Type=exec\n{more}Restart=always\nRestartSec=1s\nKillMode=mixed\nTimeoutStopSec={stop}\n"
+    return _service(where, what, run, after, how)
+
+
+def _service(where: Installation, what: str, run: str, after: str, how: str) -> str:
     return (
         f"[Unit]\nDescription=fluxsite: {what}\nPartOf={TARGET}\n"
-        f"After=network-online.target postgresql.service{after}\nWants=network-online.target\n"
-        "StartLimitIntervalSec=0\n"
-        f"\n[Service]\nType=exec\nWorkingDirectory={_path(where.program)}\n"
-        f"EnvironmentFile=-{where.settings}/environment\n{more}\nExecStart={run}\n"
-        f"Restart=always\nRestartSec=1s\nKillMode=mixed\nTimeoutStopSec={stop}\n" + _sandbox(where)
-    ).replace("\n\n\n", "\n\n")
+        f"After={' '.join(['network-online.target', 'postgresql.service', after]).strip()}\n"
+        "Wants=network-online.target\nStartLimitIntervalSec=0\n"
+        # What a slot says of itself comes after the settings, and so holds.
+        f"\n[Service]\nWorkingDirectory={_path(where.program)}\nEnvironmentFile=-{where.environment}\n"
+        f"{how}ExecStart={run}\n{_sandbox(where)}"
+    )
 
 
 def _sandbox(where: Installation) -> str:
     if not where.account:
         return SANDBOX
-    # A model from the hub is kept where its library keeps it.
-    writable = [where.data / "var", where.data / "media"]
-    paths = "".join(f"ReadWritePaths={_path(path)}\n" for path in writable)
-    cache = Path(pwd.getpwnam(where.account).pw_dir) / ".cache"
-    paths += f"ReadWritePaths=-{_path(cache)}\n"
+    paths = "".join(f"ReadWritePaths={_path(path)}\n" for path in where.written)
+    paths += f"ReadWritePaths=-{_path(where.cache)}\n"
     return f"User={where.account}\n{SANDBOX}{SYSTEM_SANDBOX}{paths}"
 
 

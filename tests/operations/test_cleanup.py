@@ -5,8 +5,10 @@ import os
 import re
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +16,7 @@ import pytest
 from django.contrib.sessions.models import Session
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db import connections
 from django.test import Client, TestCase
 from django.utils import timezone
 from uuid_utils.compat import uuid7
@@ -299,7 +302,50 @@ def dying_at(number: int) -> Any:
     return die
 
 
-def test_the_schedule_runs_it_in_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("together", [True, False])
+def test_two_at_once_do_no_harm(alice: User, media: Path, settings: Any, together: bool) -> None:
+    """Such as housekeeping's and a timer's. ``together``: both know what they will delete before one does."""
+    gone = [picture(alice, trashed_at=timezone.now() - OLD) for _ in range(6)]
+    kept = picture(alice)
+    for name in (name for image in [*gone, kept] for name in (image.file, image.thumbnail)):
+        make_old(media / str(name))
+    upload = Upload.objects.create(owner=alice, size=10)
+    Upload.objects.update(created_at=timezone.now() - OLD)
+    left = [old_file(media / "images" / "2026" / name) for name in (f"{uuid7()}.png", ".a.png.1.tmp")]
+    left += [old_file(library.draft_of(upload)), old_file(settings.LOG_DIR / "fluxsite-20260101-0.log.gz")]
+    Session.objects.create(session_key="over", session_data="", expire_date=timezone.now() - OLD)
+    barrier = Barrier(2, timeout=60)
+
+    def one(_: int) -> dict[Kind, Tally]:
+        def shown(kind: Kind, ones: list[Any]) -> list[Any]:
+            barrier.wait() if together else None
+            return ones
+
+        try:
+            return cleaning.clean(shown)
+        finally:
+            connections.close_all()
+
+    with ThreadPoolExecutor(2) as threads:
+        tallies = list(threads.map(one, range(2)))
+    assert list(Image.objects.all()) == [kept]
+    assert {path for path in media.rglob("*") if path.is_file()} == {
+        media / str(kept.file), media / str(kept.thumbnail),
+    }  # fmt: skip
+    assert not any(path.exists() for path in left)
+    assert not Upload.objects.exists()
+    assert not Session.objects.exists()
+    assert [failure for each in tallies for tally in each.values() for failure in tally.failed] == []
+    for kind, count in ((Kind.TRASH, 6), (Kind.UPLOADS, 1), (Kind.SESSIONS, 1), (Kind.LOGS, 1)):
+        assert sum(each[kind].count for each in tallies) == count
+    assert list(Cleanup.objects.values_list("error", flat=True)) == ["", ""]
+    assert not Cleanup.objects.filter(finished_at=None).exists()
+
+
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The processes that a chore would have begun."""
     begun: list[Any] = []
 
     class Process:
@@ -310,10 +356,30 @@ def test_the_schedule_runs_it_in_a_process_of_its_own(monkeypatch: pytest.Monkey
 
     monkeypatch.setenv("Q_CLUSTER_NAME", "fluxsite")
     monkeypatch.setattr(subprocess, "Popen", Process)
+    return begun
+
+
+def test_the_schedule_runs_it_in_a_process_of_its_own(begun: list[Any]) -> None:
     assert chores.cleanup() == 42
     ((command, environment),) = begun
     assert [Path(command[0]).name, command[1]] == ["manage.py", "cleanup"]
     assert "Q_CLUSTER_NAME" not in environment
+
+
+def test_the_schedule_begins_none_where_one_has_begun_lately(begun: list[Any], settings: Any) -> None:
+    """Another host's does not count: it has seen none of our drafts. The command itself always cleans."""
+    settings.FLUXSITE_HOST = "atelier-02"
+    clean()
+    settings.FLUXSITE_HOST = "atelier-01"
+    assert chores.cleanup() == 42
+    clean()
+    assert set(Cleanup.objects.values_list("host", flat=True)) == {"atelier-01", "atelier-02"}
+    assert chores.cleanup() is None
+    Cleanup.objects.update(started_at=timezone.now() - timedelta(hours=19), finished_at=None)
+    assert chores.cleanup() is None
+    Cleanup.objects.update(started_at=timezone.now() - timedelta(hours=21))
+    assert chores.cleanup() == 42
+    assert len(begun) == 2
 
 
 def test_the_admin_says_what_is_amiss_and_shows_the_cleanups(alice: User, client: Client) -> None:

@@ -61,8 +61,8 @@ def test_without_a_database_the_rest_is_looked_at(db: None) -> None:
 
 
 def test_a_migration_that_was_not_applied_is_named(db: None) -> None:
-    MigrationRecorder.Migration.objects.filter(app="operations", name="0001_initial").delete()
-    assert diagnosis.migrations().detail == "1 are missing, first operations.0001_initial."
+    count, _ = MigrationRecorder.Migration.objects.filter(app="operations").delete()
+    assert diagnosis.migrations().detail == f"{count} are missing, first operations.0001_initial."
 
 
 def test_a_clock_that_was_set_back_is_noticed(db: None) -> None:

@@ -119,6 +119,15 @@ def test_a_cleanup_that_is_late_or_failed_is_told(worker: Worker, days: int, err
     assert error in cleanup.detail
 
 
+def test_a_cleanup_that_failed_on_one_host_is_told_until_that_host_cleans(worker: Worker) -> None:
+    now = timezone.now()
+    Cleanup.objects.create(host="atelier-01", finished_at=now, error="trash: Permission denied")
+    Cleanup.objects.create(host="atelier-02", finished_at=now)
+    assert found("cleanup").detail == "Not all could be deleted: trash: Permission denied (on atelier-01)"
+    Cleanup.objects.create(host="atelier-01", finished_at=now)
+    assert found("cleanup").ok
+
+
 def test_a_cleanup_that_never_came_is_told_after_two_days(worker: Worker) -> None:
     assert found("cleanup").ok
     MigrationRecorder.Migration.objects.filter(app="operations").update(

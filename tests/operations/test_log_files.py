@@ -87,6 +87,9 @@ def test_the_schedule_begins_a_new_file_at_the_size_that_is_set(folder: Path, se
     assert chores.rotate_logs() == 0
     write(folder, {"event": "x" * 1000})
     assert chores.rotate_logs() == 1
+    write(folder, {"event": "x" * 1_000_000})
+    call_command("logs", "rotate")  # where no housekeeping runs
+    assert len(log_files.older(folder)) == 2
 
 
 def test_following_goes_on_in_the_new_file(folder: Path) -> None:

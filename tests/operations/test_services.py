@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -32,13 +33,28 @@ def systemd_analyze() -> str:
     return found
 
 
-def installed(folder: Path, account: str) -> list[Path]:
+def installation(folder: Path, account: str) -> Installation:
+    return Installation(folder, folder / "settings", ROOT, folder / "data", sys.executable, account)
+
+
+def installed(
+    folder: Path, account: str, slots: Sequence[Slot] = SLOTS, web: Sequence[str] = WEB
+) -> list[Path]:
     """The units in a folder; a template is asked for as one of its instances."""
-    where = Installation(folder, folder / "settings", ROOT, folder / "data", sys.executable, account)
-    for path, text in services.files(where, SLOTS, WEB).items():
+    for path, text in services.files(installation(folder, account), slots, web).items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return [Path(str(path).replace("@.", "@bf16-cpu.")) for path in sorted(folder.glob("fluxsite*"))]
+
+
+def read(folder: Path, name: str) -> dict[str, list[str]]:
+    """What a unit says, each name with all it was given."""
+    said: dict[str, list[str]] = {}
+    for line in (folder / name).read_text().splitlines():
+        key, equals, value = line.partition("=")
+        if equals:
+            said.setdefault(key, []).append(value)
+    return said
 
 
 def analyzed(tool: str, account: str, folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
@@ -50,22 +66,31 @@ def analyzed(tool: str, account: str, folder: Path, *words: str) -> "subprocess.
 
 
 @pytest.mark.parametrize("account", ["daemon", ""])
-def test_systemd_understands_every_line(systemd_analyze: str, tmp_path: Path, account: str) -> None:
-    units = installed(tmp_path, account)
-    assert len(units) == 4
+@pytest.mark.parametrize(("slots", "web", "count"), [(SLOTS, WEB, 6), (SLOTS, [], 4), ([], WEB, 5)])
+def test_systemd_understands_every_line(
+    systemd_analyze: str, tmp_path: Path, account: str, slots: list[Slot], web: list[str], count: int
+) -> None:
+    units = installed(tmp_path, account, slots, web)
+    assert len(units) == count
     done = analyzed(systemd_analyze, account, tmp_path, "verify", "--man=no", *map(str, units))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     # And would say so if it did not.
-    unit = tmp_path / "fluxsite-web.service"
-    unit.write_text(unit.read_text().replace("KillMode=mixed", "KillMode=mxied"))
-    done = analyzed(systemd_analyze, account, tmp_path, "verify", "--man=no", str(unit))
-    assert "mxied" in done.stderr
+    for name, right, wrong in (
+        ("fluxsite-cleanup.service", "IOSchedulingClass=idle", "IOSchedulingClass=idel"),
+        ("fluxsite-cleanup.timer", "OnCalendar=daily", "OnCalendar=dialy"),
+    ):
+        unit = tmp_path / name
+        unit.write_text(unit.read_text().replace(right, wrong))
+        done = analyzed(systemd_analyze, account, tmp_path, "verify", "--man=no", str(unit))
+        assert wrong.partition("=")[2] in done.stderr
 
 
 @pytest.mark.parametrize("account", ["daemon", ""])
 def test_its_sandbox_is_rated_well(systemd_analyze: str, tmp_path: Path, account: str) -> None:
     limit = f"--threshold={round(10 * MOST_EXPOSED[account])}"
-    for unit in (path for path in installed(tmp_path, account) if path.suffix == ".service"):
+    rated = [path for path in installed(tmp_path, account) if path.suffix == ".service"]
+    assert "fluxsite-cleanup.service" in {path.name for path in rated}
+    for unit in rated:
         done = analyzed(systemd_analyze, "system", tmp_path, "security", "--offline=true", limit, str(unit))
         assert done.returncode == 0, done.stdout[-300:] + done.stderr
 
@@ -100,3 +125,70 @@ def test_units_of_a_user_ask_for_nothing_that_takes_root(tmp_path: Path) -> None
     installed(tmp_path, "")
     text = (tmp_path / "fluxsite-web.service").read_text()
     assert not any(word in text for word in ("User=", "ProtectSystem", "Capability", "ReadWritePaths"))
+
+
+@pytest.mark.parametrize("account", ["daemon", ""])
+def test_the_timer_cleans_daily_in_the_same_sandbox_and_gives_way(tmp_path: Path, account: str) -> None:
+    installed(tmp_path, account)
+    timer, cleanup = read(tmp_path, "fluxsite-cleanup.timer"), read(tmp_path, "fluxsite-cleanup.service")
+    assert (timer["OnCalendar"], timer["Persistent"], timer["PartOf"]) == (
+        ["daily"], ["yes"], ["fluxsite.target"],
+    )  # fmt: skip
+    assert "fluxsite-cleanup.timer" in read(tmp_path, "fluxsite.target")["Wants"]
+    assert (cleanup["Type"], cleanup["Nice"], cleanup["IOSchedulingClass"]) == (["oneshot"], ["19"], ["idle"])
+    assert cleanup["ExecStart"][0].endswith('manage.py" "cleanup"')
+    assert "Restart" not in cleanup
+    housekeeping = read(tmp_path, "fluxsite-housekeeping.service")
+    own = {"Description", "Type", "ExecStart", "Environment", "Nice", "IOSchedulingClass"}
+    lasting = {"Restart", "RestartSec", "KillMode", "TimeoutStopSec"}
+    assert without(cleanup, own) == without(housekeeping, own | lasting)
+
+
+def without(said: dict[str, list[str]], names: set[str]) -> dict[str, list[str]]:
+    return {name: values for name, values in said.items() if name not in names}
+
+
+def test_a_host_without_pages_waits_for_none_and_begins_its_logs_itself(tmp_path: Path) -> None:
+    installed(tmp_path, "daemon", web=[])
+    assert not {"fluxsite-web.service", "fluxsite-housekeeping.service"} & {
+        p.name for p in tmp_path.iterdir()
+    }
+    assert "fluxsite-web.service" not in "".join(p.read_text() for p in tmp_path.glob("fluxsite*"))
+    (rotate,) = read(tmp_path, "fluxsite-cleanup.service")["ExecStartPre"]
+    assert rotate.endswith('"logs" "rotate"')
+    with_pages = tmp_path / "web"
+    installed(with_pages, "daemon")
+    assert "ExecStartPre" not in read(with_pages, "fluxsite-cleanup.service")
+    for name in ("fluxsite-worker@.service", "fluxsite-cleanup.service", "fluxsite-housekeeping.service"):
+        assert read(with_pages, name)["After"][0].split()[-1] == "fluxsite-web.service"
+
+
+def test_a_slot_says_more_than_the_settings(tmp_path: Path) -> None:
+    installed(tmp_path, "")
+    assert read(tmp_path, "fluxsite-worker@.service")["EnvironmentFile"] == [
+        f"-{tmp_path}/settings/environment", f"{tmp_path}/settings/slots/%i.env",
+    ]  # fmt: skip
+
+
+def test_what_is_installed_is_known_by_its_names(tmp_path: Path) -> None:
+    installed(tmp_path, "")
+    (tmp_path / "fluxsite-backup.timer").touch()  # an operator's own
+    (tmp_path / "settings" / "environment").touch()
+    where = installation(tmp_path, "")
+    there = services.installed(where)
+    assert set(there) == set(services.files(where, SLOTS, WEB))
+    assert {services.unit_of(path) for path in there} == {
+        *services.UNITS, "fluxsite-worker@bf16-cpu.service", f"fluxsite-worker@fp4-{GPU.id}.service", "",
+    } - {"fluxsite-worker@.service"}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "directory"),
+    [
+        ('FLUXSITE_DATA_DIR="/srv/a b"\nFLUXSITE_URL=x\n', "/srv/a b"),
+        ("FLUXSITE_DATA_DIR=/srv/a \n", "/srv/a"),
+        ("# FLUXSITE_DATA_DIR=/srv/a\nA=it's", ""),
+    ],
+)  # fmt: skip
+def test_the_data_directory_is_found_in_the_settings(text: str, directory: str) -> None:
+    assert services.data_directory(text) == directory

@@ -14,11 +14,12 @@ from operations import log_files, logs
 class Command(BaseCommand):
     help = (
         "status: the files and what is in them. follow: the last lines, and then each new one, until Ctrl-C. "
-        "clean: delete the older files, all but the one that is written."
+        "clean: delete the older files, all but the one that is written. rotate: begin a new one if it is "
+        "large, as housekeeping does each minute where it runs."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("action", choices=["status", "follow", "clean"])
+        parser.add_argument("action", choices=["status", "follow", "clean", "rotate"])
         parser.add_argument("--job", metavar="ID", default="", help="only lines about this job")
         parser.add_argument(
             "--level", choices=log_files.LEVELS, default="debug", help="only lines at least so bad"
@@ -48,6 +49,9 @@ class Command(BaseCommand):
                 self.stdout.flush()
         except KeyboardInterrupt:
             return
+
+    def _rotate(self, options: dict[str, Any]) -> None:
+        log_files.rotate(settings.LOG_DIR, settings.FLUXSITE_LOG_MB * 10**6)
 
     def _clean(self, options: dict[str, Any]) -> None:
         paths = log_files.older(settings.LOG_DIR)
