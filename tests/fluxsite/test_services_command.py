@@ -26,6 +26,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name)
     monkeypatch.setenv("FLUXSITE_DATABASE_URL", "postgres://ana:se cret@host/name")
     monkeypatch.setenv("FLUXSITE_DEVICE", "cpu")
+    monkeypatch.setenv("FLUXSITE_TOKEN", "fx_of_a_client")
+    monkeypatch.setenv("HF_TOKEN", "hf_of_the_hub")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     return tmp_path
 
 
@@ -63,7 +66,7 @@ def test_a_dry_run_prints_everything_and_writes_nothing(home: Path) -> None:
 def test_it_is_installed_and_removed_and_settings_stay(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = fake(home, monkeypatch)
     said = services("install", "--user", "--bf16", "cpu")
-    assert "from your environment: FLUXSITE_DATABASE_URL, FLUXSITE_DATA_DIR." in said
+    assert "from your environment: FLUXSITE_DATABASE_URL, FLUXSITE_DATA_DIR, HF_TOKEN." in said
     assert "loginctl enable-linger" in said
     units, settings = home / ".config/systemd/user", home / ".config/fluxsite"
     assert {path.name for path in units.iterdir()} == {

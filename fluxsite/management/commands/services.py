@@ -12,6 +12,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from fluxsite import settings_reference
 from fluxsite.management.commands.up import gunicorn
 from fluxsite.management.commands.workers import add_slot_arguments, slots_from
 from operations import account, services
@@ -19,6 +20,8 @@ from operations.services import TARGET, Installation
 
 # What slots and the pages set for themselves.
 _NOT_KEPT = {"FLUXSITE_DEVICE"}
+# What Hugging Face's library reads.
+_OF_THE_HUB = {"HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE"}
 
 
 class Command(BaseCommand):
@@ -188,6 +191,6 @@ class Command(BaseCommand):
 
 def _variables() -> dict[str, str]:
     """The settings as they are now, and where the data is."""
-    ours = {name: value for name, value in os.environ.items() if name.startswith("FLUXSITE_")}
-    kept = {name: value for name, value in ours.items() if name not in _NOT_KEPT}
+    known = {setting.name for setting in settings_reference.settings()} - _NOT_KEPT | _OF_THE_HUB
+    kept = {name: value for name, value in os.environ.items() if name in known}
     return {"FLUXSITE_DATA_DIR": str(settings.DATA_DIR), **kept}
