@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from generation import operations
-from generation.models import Image, Job, MissingLora
+from generation.models import Image, Job, MissingLora, ShareLink
 from generation.quotas import TooMuch
 from generation.words import readings
 from gpu.models import Mode, Pool, Worker
@@ -73,6 +73,31 @@ class ImageAdmin(ReadOnly, admin.ModelAdmin[Image]):
 
     def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
         return False
+
+
+@admin.register(ShareLink)
+class ShareLinkAdmin(ReadOnly, admin.ModelAdmin[ShareLink]):
+    """Links that people made for those without an account; one that got into the wrong hands is revoked."""
+
+    list_display = ("id", "owner", "what", "state", "with_recipe", "created_at", "expires_at")
+    list_filter = ("owner", "with_recipe", "created_at")
+    list_select_related = ("owner",)
+    actions = ("revoke",)
+
+    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+    def has_operate_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("generation.change_sharelink")
+
+    @admin.display(description="shows")
+    def what(self, link: ShareLink) -> str:
+        return "a collection" if link.collection_id else "a picture"
+
+    @admin.action(description="Revoke", permissions=["operate"])
+    def revoke(self, request: HttpRequest, chosen: QuerySet[ShareLink]) -> None:
+        revoked = ShareLink.objects.filter(pk__in=chosen.values("pk")).revoke()
+        self.message_user(request, f"{revoked} of {len(chosen)} revoked; the others were already.")
 
 
 class ModeAdmin(ReadOnly, admin.ModelAdmin[Row]):

@@ -13,11 +13,12 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import Quota, UsageEntry, User
-from generation.models import Job
+from generation.models import Job, ShareLink
 from gpu.models import Pool, Worker
 from loras import library
 from loras.models import Lora
 from tests.conftest import submit
+from tests.generation.drawn import finished
 
 JOBS = "admin:generation_job_changelist"
 
@@ -201,3 +202,18 @@ def test_quotas_are_kept_in_the_admin_and_the_ledger_is_read_only(bob: User, adm
     )  # fmt: skip
     assert "succeeded" in admin_client.get(reverse("admin:accounts_usageentry_changelist")).content.decode()
     assert admin_client.get(reverse("admin:accounts_usageentry_add")).status_code == 403
+
+
+# Links for people without an account ---------------------------------------------------------------------
+
+
+def test_an_administrator_revokes_a_link(
+    alice: User, bob: User, admin_client: Client, operator: Client, client: Client
+) -> None:
+    link = ShareLink.to(alice, [finished(alice).images.get()])
+    address, chosen = reverse("admin:generation_sharelink_changelist"), {"_selected_action": [str(link.pk)]}
+    assert operator.post(address, {"action": "revoke", **chosen}).status_code == 403
+    assert Client().get(link.get_absolute_url()).status_code == 200
+    page = admin_client.post(address, {"action": "revoke", **chosen}, follow=True).content.decode()
+    assert "1 of 1 revoked" in page
+    assert Client().get(link.get_absolute_url()).status_code == 404
