@@ -23,10 +23,10 @@ class SharedStorage(S3Storage):  # type: ignore[misc]
     Raises FileNotFoundError, and Away where the store does not answer.
     """
 
-    def __init__(self, *, path_style: bool, **options: Any) -> None:
+    def __init__(self, *, addressing_style: str, **options: Any) -> None:
         config = Config(
             signature_version="s3v4",
-            s3={"addressing_style": "path" if path_style else "auto"},
+            s3={"addressing_style": addressing_style},
             # botocore's own 60 s are longer than a worker is given by its lease.
             connect_timeout=5,
             read_timeout=20,
