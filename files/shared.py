@@ -3,9 +3,11 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from boto3.exceptions import Boto3Error
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from django.conf import settings
@@ -39,8 +41,9 @@ class SharedStorage(S3Storage):  # type: ignore[misc]
         return Path(settings.VAR_DIR) / "incoming"
 
     def open(self, name: str, mode: str = "rb") -> Any:
+        """It is read here: what fails or is deleted meanwhile is told now, not at somebody's first read."""
         with _told(name):
-            return super().open(name, mode)
+            return super().open(name, mode).open()
 
     def save(self, name: str | None, content: Any, max_length: int | None = None) -> str:
         with _told(name):
@@ -53,6 +56,20 @@ class SharedStorage(S3Storage):  # type: ignore[misc]
     def exists(self, name: str) -> bool:
         with _told(name):
             return bool(super().exists(name))
+
+    def listdir(self, name: str) -> tuple[list[str], list[str]]:
+        with _told(name):
+            folders, files = super().listdir(name)
+            return folders, files
+
+    def size(self, name: str) -> int:
+        with _told(name):
+            return int(super().size(name))
+
+    def get_modified_time(self, name: str) -> datetime:
+        with _told(name):
+            when: datetime = super().get_modified_time(name)
+            return when
 
     def adopt(self, path: Path, name: str) -> None:
         with _told(name):
@@ -76,7 +93,9 @@ class SharedStorage(S3Storage):  # type: ignore[misc]
         parameters = {"ResponseContentType": content_type}
         if download_as:
             parameters["ResponseContentDisposition"] = f'attachment; filename="{download_as}"'
-        response = HttpResponseRedirect(self.url(name, parameters=parameters, expire=LINK_SECONDS))
+        with _told(name):
+            link = self.url(name, parameters=parameters, expire=LINK_SECONDS)
+        response = HttpResponseRedirect(link)
         response["Cache-Control"] = f"private, max-age={LINK_SECONDS // 2}"
         return response
 
@@ -90,5 +109,5 @@ def _told(name: str | None) -> Iterator[None]:
         if error.response["Error"]["Code"] in ("404", "NoSuchKey"):
             raise FileNotFoundError(name) from error
         raise Away(f"The file store refuses: {error}") from error
-    except BotoCoreError as error:
+    except (BotoCoreError, Boto3Error) as error:
         raise Away(f"The file store does not answer: {error}") from error

@@ -1,6 +1,8 @@
 """Files in a store that hosts share."""
 
 import hashlib
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import requests
@@ -9,7 +11,8 @@ from django.core.files.base import ContentFile
 
 from files.address import options_of, origin_of
 from files.shared import SharedStorage
-from files.storage import Damaged
+from files.storage import Away, Damaged
+from tests.postgresql import free_port
 
 
 def test_it_keeps_what_it_is_given_and_gives_it_back(shared: SharedStorage) -> None:
@@ -22,6 +25,39 @@ def test_it_keeps_what_it_is_given_and_gives_it_back(shared: SharedStorage) -> N
     assert not shared.exists(name)
     with pytest.raises(FileNotFoundError):
         shared.open(name)
+
+
+def test_what_is_deleted_meanwhile_is_a_file_that_is_not_there(shared: SharedStorage) -> None:
+    name = shared.save("images/a.png", ContentFile(b"whole"))
+    with shared.open(name) as file:
+        shared.delete(name)
+        assert file.read() == b"whole"
+    for ask in (shared.open, shared.size, shared.get_modified_time):
+        with pytest.raises(FileNotFoundError):
+            ask(name)
+
+
+@pytest.mark.parametrize("trouble", ["no bucket", "no answer"])
+def test_a_store_in_trouble_is_away_whatever_it_is_asked(
+    shared: SharedStorage, trouble: str, tmp_path: Path
+) -> None:
+    if trouble == "no bucket":
+        shared.bucket.delete()
+    else:
+        options = options_of(f"s3://key:secret@127.0.0.1:{free_port()}/studio?tls=no")
+        shared = SharedStorage(**options)
+    draft = tmp_path / "1.part"
+    draft.write_bytes(b"lora")
+    asked: list[Callable[[], object]] = [
+        lambda: shared.listdir("images"),
+        lambda: shared.adopt(draft, "loras/ab/ab.safetensors"),
+    ]
+    if trouble == "no answer":
+        asked += [lambda: shared.size("images/a.png"), lambda: shared.get_modified_time("images/a.png")]
+    for ask in asked:
+        with pytest.raises(Away):
+            ask()
+    assert draft.exists()
 
 
 def test_a_draft_is_taken_in(shared: SharedStorage) -> None:

@@ -173,3 +173,17 @@ def test_in_an_s3_store_the_same_is_found(
     assert f"orphan   {orphan}: moved to aside/{orphan}" in said
     assert shared.exists(f"aside/{orphan}")
     assert (shared.exists(orphan), shared.exists(str(other.thumbnail))) == (False, True)
+
+
+@pytest.mark.django_db
+def test_in_an_s3_store_what_goes_meanwhile_is_no_orphan(
+    shared: SharedStorage,  # noqa: F811 (a fixture)
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leftovers, "safe_age", lambda: timedelta(days=-1))  # a store sets its own times
+    names = {shared.save(f"images/2026/01/01/{uuid7()}.png", ContentFile(b"left")) for _ in range(2)}
+    found = verification.orphans()
+    first = next(found)
+    (other,) = names - {first.file}
+    shared.delete(other)
+    assert list(found) == []
