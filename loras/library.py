@@ -31,9 +31,11 @@ def add_demo_loras() -> list[Lora]:
     return [_add_demo_lora(entry) for entry in entries]
 
 
+@transaction.atomic
 def _add_demo_lora(entry: dict[str, Any]) -> Lora:
     path = DEMO_LORAS / entry["file"]
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    lock_bytes(sha256)
     lora, _ = Lora.objects.update_or_create(
         slug=entry["slug"],
         defaults={
@@ -84,7 +86,8 @@ def inspect_again(lora: Lora) -> str:
             lora.facts = asdict(facts)
     if reason:
         lora.state, lora.reason = Lora.State.REFUSED, reason
-    lora.save(update_fields=["facts", "state", "reason"])
+    # Nothing, if it is deleted meanwhile: reading a file takes a while.
+    Lora.objects.filter(pk=lora.pk).update(facts=lora.facts, state=lora.state, reason=lora.reason)
     return reason
 
 
