@@ -1,6 +1,5 @@
 """Files in an S3-compatible store that all hosts share, with a cache on each host."""
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -76,9 +75,16 @@ class SharedStorage(S3Storage):  # type: ignore[misc]
             self.bucket.upload_file(str(path), self._normalize_name(name))
         path.unlink()
 
+    @property
+    def cache_bytes(self) -> int:
+        return int(settings.FLUXSITE_CACHE_MB) * 10**6
+
+    def _cache(self) -> Cache:
+        floor = settings.FLUXSITE_DISK_FLOOR_MB * 10**6
+        return Cache(Path(settings.VAR_DIR) / "cache", self.cache_bytes, floor)
+
     def local(self, name: str, sha256: str) -> Path:
-        cache = Cache(Path(settings.VAR_DIR) / "cache", settings.FLUXSITE_CACHE_MB * 10**6)
-        return cache.get(sha256, Path(name).suffix, lambda: self._stream(name))
+        return self._cache().get(sha256, Path(name).suffix, lambda: self._stream(name))
 
     def _stream(self, name: str) -> Iterator[bytes]:
         """In parts: ``open`` keeps the whole file in memory."""
@@ -86,8 +92,8 @@ class SharedStorage(S3Storage):  # type: ignore[misc]
             yield from self.bucket.Object(self._normalize_name(name)).get()["Body"].iter_chunks(1024**2)
 
     def free_bytes(self) -> int | None:
-        """Of the disk with the cache; the store has no end that we know."""
-        return shutil.disk_usage(settings.VAR_DIR).free
+        """Of the disk with the cache, which gives way; the store has no end that we know."""
+        return self._cache().free_bytes()
 
     def respond(self, name: str, content_type: str, *, download_as: str = "") -> HttpResponseBase:
         parameters = {"ResponseContentType": content_type}

@@ -146,7 +146,8 @@ STORAGES: dict[str, dict[str, Any]] = {
 FILE_UPLOAD_PERMISSIONS = 0o640
 # Where files are that several hosts share: s3://KEY:SECRET@HOST:PORT/BUCKET?region=R. Left out: media/ here.
 FLUXSITE_STORAGE_URL = env.str("FLUXSITE_STORAGE_URL", default="")
-# Each host keeps copies of the shared files that it draws with, in MB of a million bytes.
+# Each host keeps copies of the shared files that it draws with, in MB of a million bytes; fewer, where
+# its disk has less free than FLUXSITE_DISK_FLOOR_MB.
 FLUXSITE_CACHE_MB = env.int("FLUXSITE_CACHE_MB", default=50_000)
 # Where nginx has media/ for X-Accel-Redirect, such as /media; left out: Django sends files itself.
 FLUXSITE_ACCEL = env.str("FLUXSITE_ACCEL", default="").rstrip("/")

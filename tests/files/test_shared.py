@@ -1,8 +1,10 @@
 """Files in a store that hosts share."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -81,6 +83,17 @@ def test_a_host_fetches_a_file_once_and_looks_at_its_hash(shared: SharedStorage)
         shared.local(other, hashlib.sha256(b"other").hexdigest())
     with pytest.raises(FileNotFoundError):
         shared.local("loras/none.safetensors", "0" * 64)
+
+
+def test_copies_give_way_before_a_worker_waits_for_its_disk(shared: SharedStorage, settings: Any) -> None:
+    sha256 = hashlib.sha256(b"lora").hexdigest()
+    path = shared.local(shared.save("loras/a.safetensors", ContentFile(b"lora")), sha256)
+    os.utime(path, (1, 1))
+    assert shared.free_bytes()
+    assert path.exists()
+    settings.FLUXSITE_DISK_FLOOR_MB = 10**12
+    assert shared.free_bytes()
+    assert not path.exists()
 
 
 def test_browsers_get_a_link_to_the_store_that_expires(shared: SharedStorage) -> None:
