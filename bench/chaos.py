@@ -21,7 +21,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -347,8 +346,9 @@ def told(counts: Counter[str]) -> str:
 def chaos(site: Site, chosen: argparse.Namespace) -> list[str]:
     """Returns the broken promises."""
     from accounts.models import User
-    from generation import housekeeping
     from loras.models import Lora
+    from operations import leftovers
+    from operations.models import Kind
 
     for user in USERS:
         User.objects.create_user(user)
@@ -375,8 +375,9 @@ def chaos(site: Site, chosen: argparse.Namespace) -> list[str]:
     left = [f"left running: {described(process)}" for process in site.processes()]
     media = site.folder / "media"
     report(run, media, seconds)
-    # The hourly chore, without its wait: what a worker wrote and was killed before it could enter.
-    print(f"{housekeeping.delete_orphans(timedelta(0))} files of pictures that no row names were deleted")
+    # As the cleanup does, without its wait: what a worker wrote and was killed before it could enter.
+    unnamed = [one for kind in (Kind.ORPHANS, Kind.TEMPORARY) for one in leftovers.SOURCES[kind]()]
+    print(f"{sum(one.delete() for one in unnamed)} files that no row names were deleted")
     return [*run.broken, *lost(run), *wrong_entries(), *wrong_pictures(), *wrong_files(media), *left]
 
 

@@ -152,9 +152,11 @@ def _servers_time() -> Iterator[Any]:
     look(before)
     watcher = threading.Thread(target=watch)
     watcher.start()
-    yield lambda: sum(seconds - before.get(pid, 0.0) for pid, seconds in spent.items())
-    done.set()
-    watcher.join()
+    try:
+        yield lambda: sum(seconds - before.get(pid, 0.0) for pid, seconds in spent.items())
+    finally:
+        done.set()
+        watcher.join()
 
 
 def _listens(process: psutil.Process, port: str) -> bool:

@@ -94,13 +94,16 @@ def fetch(name: str, folder: Path, *, weights: bool) -> None:
     index = _index(name)
     folder.mkdir(parents=True, exist_ok=True)
     wanted = [part for part in _parts(index) if weights or not part.path.endswith(WEIGHTS)]
+    size = sum(part.size for part in wanted)
+    said = f"The model {name} has {size / 1e6:,.0f} MB"
+    if storage.cache_bytes is not None and size > storage.cache_bytes:
+        raise OSError(f"{said}: make FLUXSITE_CACHE_MB larger than that.")
     for part in wanted:
         _link(folder / part.path, storage.local(part.name, part.sha256))
     if lost := [part.path for part in wanted if not (folder / part.path).exists()]:
-        size = sum(part.size for part in wanted) / 1e6
         raise OSError(
-            f"The model {name} has {size:,.0f} MB, and {', '.join(lost)} had to go again: "
-            "make FLUXSITE_CACHE_MB larger than that."
+            f"{said}, and {', '.join(lost)} had to go again: make room on this host's disk, "
+            "or FLUXSITE_CACHE_MB larger."
         )
     _replace(folder / INDEX, lambda draft: draft.write_text(json.dumps(index)))
 

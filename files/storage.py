@@ -13,6 +13,8 @@ class PrivateStorage(Protocol):
 
     # Where files are put together that are not whole yet: a directory of this host.
     drafts: Path
+    # The most that this host keeps of copies; None where the files themselves are here.
+    cache_bytes: int | None
 
     def save(self, name: str, content: "File[bytes]") -> str: ...
 

@@ -146,7 +146,8 @@ STORAGES: dict[str, dict[str, Any]] = {
 FILE_UPLOAD_PERMISSIONS = 0o640
 # Where files are that several hosts share: s3://KEY:SECRET@HOST:PORT/BUCKET?region=R. Left out: media/ here.
 FLUXSITE_STORAGE_URL = env.str("FLUXSITE_STORAGE_URL", default="")
-# Each host keeps copies of the shared files that it draws with, in MB of a million bytes.
+# Each host keeps copies of the shared files that it draws with, in MB of a million bytes; fewer, where
+# its disk has less free than FLUXSITE_DISK_FLOOR_MB.
 FLUXSITE_CACHE_MB = env.int("FLUXSITE_CACHE_MB", default=50_000)
 # Where nginx has media/ for X-Accel-Redirect, such as /media; left out: Django sends files itself.
 FLUXSITE_ACCEL = env.str("FLUXSITE_ACCEL", default="").rstrip("/")
@@ -351,7 +352,7 @@ FLUXSITE_CLEANUP = env.str("FLUXSITE_CLEANUP", default="")
 # How lines reach the terminal or the journal: json, text, or auto, which is text on a terminal only. The
 # file, var/log/fluxsite.log, is always JSON.
 FLUXSITE_LOG_FORMAT = env.str("FLUXSITE_LOG_FORMAT", default="auto")
-# Where the file has more, in MB of a million bytes, housekeeping begins a new one.
+# Where the file has more, in MB of a million bytes, whoever wrote to it begins a new one.
 FLUXSITE_LOG_MB = env.int("FLUXSITE_LOG_MB", default=20)
 # Whether prompts may stand in the log. Tokens never do.
 FLUXSITE_LOG_PROMPTS = env.bool("FLUXSITE_LOG_PROMPTS", default=False)
@@ -362,13 +363,11 @@ LOGGING: dict[str, Any] = {
     "formatters": {"console": {**_formatter, "form": FLUXSITE_LOG_FORMAT}, "json": _formatter},
     "handlers": {
         "console": {"class": "logging.StreamHandler", "formatter": "console"},
-        # Opened anew when housekeeping has renamed it. A lock between the processes, as in other rotating
-        # handlers, would let one that is frozen stop them all.
         "file": {
-            "class": "logging.handlers.WatchedFileHandler",
-            "filename": LOG_DIR / "fluxsite.log",
+            "class": "operations.log_files.LogFile",
+            "folder": LOG_DIR,
+            "most": FLUXSITE_LOG_MB * 10**6,
             "formatter": "json",
-            "delay": True,
         },
     },
     # DEBUG, INFO, WARNING or ERROR.

@@ -88,4 +88,4 @@ def _start_housekeeping(**kwargs: Any) -> None:
 def _schedule(**kwargs: Any) -> None:
     from generation import housekeeping
 
-    housekeeping.schedule()
+    housekeeping.schedule(housekeeping.__name__, housekeeping.CHORES)

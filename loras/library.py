@@ -4,14 +4,12 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.files.base import ContentFile, File
 from django.db import connection, transaction
-from django.utils import timezone
 from uuid_utils.compat import uuid7
 
 from files import storage
@@ -20,8 +18,6 @@ from gpu.model_card import ModelCard
 from loras import inspection
 from loras.models import Lora, Upload
 
-# Longer than a gigabyte takes on a slow line.
-ABANDONED_AFTER = timedelta(hours=12)
 DEMO_LORAS = Path(settings.BASE_DIR) / "demo" / "loras"
 
 
@@ -31,9 +27,11 @@ def add_demo_loras() -> list[Lora]:
     return [_add_demo_lora(entry) for entry in entries]
 
 
+@transaction.atomic
 def _add_demo_lora(entry: dict[str, Any]) -> Lora:
     path = DEMO_LORAS / entry["file"]
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    lock_bytes(sha256)
     lora, _ = Lora.objects.update_or_create(
         slug=entry["slug"],
         defaults={
@@ -84,7 +82,8 @@ def inspect_again(lora: Lora) -> str:
             lora.facts = asdict(facts)
     if reason:
         lora.state, lora.reason = Lora.State.REFUSED, reason
-    lora.save(update_fields=["facts", "state", "reason"])
+    # Nothing, if it is deleted meanwhile: reading a file takes a while.
+    Lora.objects.filter(pk=lora.pk).update(facts=lora.facts, state=lora.state, reason=lora.reason)
     return reason
 
 
@@ -114,11 +113,6 @@ def delete(lora: Lora) -> None:
         if not Lora.objects.filter(sha256=lora.sha256).exclude(pk=lora.pk).exists():
             storage.delete(str(lora.file))
         lora.delete()
-
-
-def delete_abandoned_uploads() -> None:
-    """Give back the room of uploads whose process was killed, and delete what came of them."""
-    delete_uploads(Upload.objects.filter(created_at__lt=timezone.now() - ABANDONED_AFTER))
 
 
 def delete_uploads(uploads: Iterable[Upload]) -> None:

@@ -14,6 +14,7 @@ class OperationsConfig(AppConfig):
 
 
 def _schedule(**kwargs: Any) -> None:
+    from generation import housekeeping
     from operations import chores
 
-    chores.schedule()
+    housekeeping.schedule(chores.__name__, chores.CHORES)

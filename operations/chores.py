@@ -7,7 +7,6 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.utils import timezone
-from django_q.models import Schedule
 
 from gpu.process import die_with_parent
 from operations import log_files
@@ -17,13 +16,6 @@ from operations.models import Cleanup
 CHORES = {"rotate_logs": 1, "cleanup": 24 * 60}
 # A timer of systemd may clean this host, too, and need not come at the same hour each day.
 CLEANED_WITHIN = timedelta(hours=20)
-
-
-def schedule() -> None:
-    """Tell django-q2; called after each migration."""
-    for chore, minutes in CHORES.items():
-        when = {"schedule_type": Schedule.MINUTES, "minutes": minutes, "repeats": -1}
-        Schedule.objects.update_or_create(name=chore, defaults={"func": f"operations.chores.{chore}", **when})
 
 
 def cleanup() -> int | None:

@@ -185,6 +185,12 @@ def orphans(folder: str) -> Iterator[str]:
         yield from (path for name in names if (path := f"{place}/{name}") not in named)
 
 
+def is_named(name: str) -> bool:
+    """Whether a row names this file of the storage now."""
+    place, _, own = name.rpartition("/")
+    return name in _named_in(place, [own])
+
+
 def _named_in(place: str, names: list[str]) -> set[str]:
     """What rows say of a folder. Ids lead there: a picture's in its name, a LoRA's in its folder."""
     rows: Iterable[tuple[str, ...]]

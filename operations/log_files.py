@@ -1,17 +1,21 @@
 """The log on the disk: the file that all processes write, and older ones, which are kept compressed.
 
 Whoever writes a line looks first whether the file is still the one that it has open
-(``WatchedFileHandler``), so renaming it is all that beginning a new one takes. No process waits for another.
+(``WatchedFileHandler``), so renaming it is all that beginning a new one takes. No process waits for another:
+else one that is frozen would stop them all.
 """
 
 import gzip
 import json
+import logging
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from fcntl import LOCK_EX, LOCK_NB, flock
+from logging.handlers import WatchedFileHandler
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,16 +35,43 @@ def older(folder: Path) -> list[Path]:
     return sorted(folder.glob("fluxsite-*.log*"))
 
 
+class LogFile(WatchedFileHandler):
+    """Writes the log, and begins a new file when this one has more than ``most`` bytes."""
+
+    def __init__(self, folder: Path, most: int) -> None:
+        super().__init__(current(folder), delay=True)
+        self.folder, self.most = folder, most
+
+    def emit(self, record: logging.LogRecord) -> None:
+        super().emit(record)
+        with suppress(OSError):  # it is written on as it is
+            if self.stream and os.fstat(self.stream.fileno()).st_size > self.most:
+                begin(self.folder, self.most)
+
+
+def begin(folder: Path, larger_than: int) -> int:
+    """A new file if this one has more bytes; returns how many it began. Nobody waits for who is at it."""
+    file = current(folder)
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        flock(lock, LOCK_EX | LOCK_NB)
+        if file.stat().st_size <= larger_than:
+            return 0
+        file.rename(folder / f"fluxsite-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}.log")
+    except (BlockingIOError, FileNotFoundError):
+        return 0
+    finally:
+        os.close(lock)
+    return 1
+
+
 def rotate(folder: Path, larger_than: int) -> int:
     """Begin a new file if this one has more bytes, and compress those before; returns how many it began."""
-    file = current(folder)
-    is_large = file.exists() and file.stat().st_size > larger_than
-    if is_large:
-        file.rename(folder / f"fluxsite-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}.log")
+    begun = begin(folder, larger_than)
     for path in older(folder):
         if path.suffix == ".log" and time.time() - path.stat().st_mtime > SETTLED_SECONDS:
             _compress(path)
-    return int(is_large)
+    return begun
 
 
 def _compress(path: Path) -> None:

@@ -1,15 +1,17 @@
 """Whether rows and files agree, on a disk or in an S3 store."""
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from django.core.files.base import ContentFile, File
+from django.db import transaction
 from django.utils import timezone
 
-from files import shared_models, storage
+from files import storage
 from generation.models import Image
 from loras import library
 from loras.models import Lora
@@ -17,8 +19,11 @@ from operations import leftovers
 from operations.models import Damage
 
 ORPHAN, MISSING, CHANGED = "orphan", "missing", "changed"
-# Drafts, what was moved aside before, and models, whose hashes are looked at when a host fetches them.
-_NOT_LOOKED_AT = ("incoming", "aside", shared_models.FOLDER)
+# Where rows name files. What lies beside may be another program's, or drafts, or what was moved aside before;
+# hashes of models are looked at when a host fetches them.
+_FOLDERS = ("images", "previews", "loras")
+_OF_A_LORA = re.compile(r"loras/[0-9a-f]{2}/([0-9a-f]{64})\.safetensors")
+GONE = "gone meanwhile"
 _CHUNK = 2000
 
 
@@ -76,8 +81,7 @@ def _sha256(name: str) -> str:
 def orphans() -> Iterator[Fault]:
     """Files that no row names, but for those that may be about to get one."""
     latest = timezone.now() - leftovers.safe_age()
-    folders = [folder for folder in storage.listdir("")[0] if folder not in _NOT_LOOKED_AT]
-    for name in (name for folder in folders for name in leftovers.orphans(folder)):
+    for name in (name for folder in _FOLDERS for name in leftovers.orphans(folder)):
         try:
             is_old = storage.get_modified_time(name) < latest
         except FileNotFoundError:
@@ -92,19 +96,30 @@ def repair(fault: Fault) -> str:
         return _move_aside(fault.file)
     if fault.named.model is Image and not fault.named.sha256 and (drawn := _draw_thumbnail(fault.named)):
         return drawn
+    row = fault.named.model._default_manager.filter(pk=fault.named.row).first()
+    if row is None:
+        return GONE
     facts = {"model": fault.named.model._meta.label, "row": fault.named.row, "what": fault.what}
     Damage.objects.update_or_create(file=fault.file, defaults=facts)
-    if fault.named.model is Lora and fault.named.sha256:
-        library.inspect_again(Lora.objects.get(pk=fault.named.row))
+    if isinstance(row, Lora) and fault.named.sha256:
+        library.inspect_again(row)
         return "marked; no job may use the LoRA"
     return "marked"
 
 
 def _move_aside(name: str) -> str:
-    with storage.open(name) as file:
-        kept = storage.save(f"aside/{name}", File(file))
-    storage.delete(name)
-    return f"moved to {kept}"
+    """Copied first: a file may be large, and whoever stores a LoRA waits while its bytes are locked."""
+    try:
+        with storage.open(name) as file:
+            kept = storage.save(f"aside/{name}", File(file))
+    except FileNotFoundError:
+        return GONE
+    with transaction.atomic():
+        if found := _OF_A_LORA.fullmatch(name):
+            library.lock_bytes(found[1])
+        in_use = leftovers.is_named(name)
+        storage.delete(kept if in_use else name)
+    return "came into use meanwhile" if in_use else f"moved to {kept}"
 
 
 def _draw_thumbnail(named: Named) -> str:
@@ -113,7 +128,9 @@ def _draw_thumbnail(named: Named) -> str:
 
     from generation import pictures
 
-    image = Image.objects.get(pk=named.row)
+    image = Image.objects.filter(pk=named.row).first()
+    if image is None:
+        return GONE
     try:
         with storage.open(str(image.file)) as file, PIL.Image.open(file) as picture:
             storage.save(named.file, ContentFile(pictures.thumbnail_bytes(picture)))

@@ -35,9 +35,7 @@ def test_it_installs_once_and_starts(program: Path) -> None:
     first = told(program, "--port", "9000")
     assert first[0] == "requirements.txt"
     assert first[-1] == "manage.py up --port 9000"
-    assert told(program) == [
-        "manage.py migrate --verbosity 0", "manage.py collectstatic --noinput --verbosity 0", "manage.py up",
-    ]  # fmt: skip
+    assert told(program) == ["manage.py prepare --verbosity 0", "manage.py up"]
 
 
 def test_it_installs_what_changed_and_nothing_more_where_systemd_starts(program: Path) -> None:

@@ -17,6 +17,10 @@ export function startPictures(fill, refuse) {
     if (!answer) return refuse("No answer from the server.", "Check the connection and drop the picture again.");
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const told = page.getElementById("picture-notice");
+    if (!told && answer.status === 413) {
+      // From what stands before the studio: its own answer has a notice.
+      return refuse("The server takes no file of this size.", "Whoever runs it can allow more: client_max_body_size in nginx.");
+    }
     if (!told) return refuse("You are logged out.", "Log in again in another tab, then drop the picture once more.");
     notice.replaceChildren(...document.adoptNode(told).childNodes);
     notice.scrollIntoView({ block: "nearest" });

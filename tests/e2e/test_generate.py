@@ -3,7 +3,7 @@
 import base64
 import re
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.e2e.studio import Api, Studio
 from tests.e2e.test_browser import READY, SECONDS, log_in, picture_bytes
@@ -111,6 +111,24 @@ def test_a_picture_of_another_program_fills_what_it_can(studio: Studio, page: Pa
     page.locator("#picture").set_input_files({"name": "x.png", "mimeType": "image/png", "buffer": b"GIF89a"})
     expect(notice).to_contain_text("This is not a PNG file")
     assert prompt(page) == "a <b>red</b> circle"
+
+
+def test_what_a_server_before_the_studio_refuses_is_told_from_being_logged_out(
+    studio: Studio, browser: Browser
+) -> None:
+    page = browser.new_page()
+    ready(page, studio)
+    answers = iter([(413, "Too large"), (200, "Log in")])
+
+    def answer(route: Route) -> None:
+        status, title = next(answers)
+        route.fulfill(status=status, content_type="text/html", body=f"<title>{title}</title>")
+
+    page.route("**/settings-from-picture/", answer)
+    for sentence in ("The server takes no file of this size", "You are logged out"):
+        send(page, "drop", b"picture")
+        expect(page.locator("#form-error")).to_contain_text(sentence)
+    page.close()
 
 
 def test_settings_are_taken_without_javascript(studio: Studio, browser: Browser) -> None:

@@ -203,6 +203,9 @@ def test_prepare_makes_the_first_rows(db: None, settings: Any, tmp_path: Path) -
     said = io.StringIO()
     call_command("prepare", stdout=said)
     assert "https://studio.example/setup/" in said.getvalue()
+    silent = io.StringIO()
+    call_command("prepare", stdout=silent, verbosity=0)
+    assert silent.getvalue() == ""
     settings.FLUXSITE_ADMIN_USER, settings.FLUXSITE_ADMIN_PASSWORD = "ana", "correct horse battery"
     said = io.StringIO()
     call_command("prepare", stdout=said)

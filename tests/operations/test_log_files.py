@@ -18,8 +18,10 @@ from django.core.management import call_command
 from operations import chores, log_files
 
 WRITER = """
-import logging, logging.handlers, sys
-handler = logging.handlers.WatchedFileHandler(sys.argv[1], delay=True)
+import logging, sys
+from pathlib import Path
+from operations.log_files import LogFile
+handler = LogFile(Path(sys.argv[1]), int(sys.argv[4]))
 log = logging.getLogger(); log.addHandler(handler); log.setLevel("INFO")
 for number in range(int(sys.argv[3])):
     log.info('{"event": "%s", "number": %d, "long": "%s"}', sys.argv[2], number, "x" * (number % 50) * 500)
@@ -44,15 +46,31 @@ def settle(folder: Path) -> None:
 
 
 def test_no_line_is_lost_or_torn_while_the_file_is_begun_anew(folder: Path) -> None:
-    file = str(log_files.current(folder))
-    writers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, file, name, "2000"]) for name in ("a", "b", "c")
-    ]
+    writers = begin_writers(folder, most=10**9)
     begun = 0
     while any(writer.poll() is None for writer in writers):
         begun += log_files.rotate(folder, larger_than=2_000_000)
         time.sleep(0.01)
     assert begun > 3
+    assert_all_is_there(folder)
+
+
+def test_who_writes_begins_a_new_file_where_nobody_else_does(folder: Path) -> None:
+    for writer in begin_writers(folder, most=2_000_000):
+        assert writer.wait() == 0
+    assert len(log_files.older(folder)) > 3
+    assert all(path.stat().st_size > 2_000_000 for path in log_files.older(folder))
+    assert_all_is_there(folder)
+
+
+def begin_writers(folder: Path, most: int) -> list["subprocess.Popen[bytes]"]:
+    return [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(folder), name, "2000", str(most)])
+        for name in ("a", "b", "c")
+    ]
+
+
+def assert_all_is_there(folder: Path) -> None:
     found = {"a": 0, "b": 0, "c": 0}
     for line in log_files.lines(folder):
         assert line["number"] == found[line["event"]]

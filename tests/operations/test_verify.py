@@ -5,6 +5,7 @@ import os
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import PIL.Image
 import pytest
@@ -14,15 +15,17 @@ from django.core.management.base import CommandError
 from uuid_utils.compat import uuid7
 
 from accounts.models import User
+from files.address import options_of
 from files.shared import SharedStorage
 from generation.models import Image
 from loras.library import set_preview
 from loras.models import Lora
 from operations import leftovers, verification
 from operations.models import Damage
-from operations.verification import Named
+from operations.verification import Fault, Named
 from tests.generation.drawn import finished
 from tests.loras.test_uploads import add
+from tests.postgresql import free_port
 from tests.store import server, shared  # noqa: F401 (fixtures)
 
 
@@ -127,11 +130,11 @@ def test_a_lora_without_its_file_is_used_by_no_job(lora: Lora, media: Path, how:
 def test_files_without_rows_are_moved_aside(image: Image, lora: Lora, media: Path) -> None:
     names = [
         f"images/2026/01/01/{uuid7()}.png", f"loras/ab/{'ab' * 32}.safetensors",
-        f"previews/{lora.pk}/other.webp", "somebody/elses.txt",
+        f"previews/{lora.pk}/other.webp",
     ]  # fmt: skip
     for name in names:
         old_file(media / name)
-    assert verify().count("orphan ") == 4
+    assert verify().count("orphan ") == 3
     assert all((media / name).exists() for name in names)
     said = verify("--repair")
     for name in names:
@@ -139,6 +142,49 @@ def test_files_without_rows_are_moved_aside(image: Image, lora: Lora, media: Pat
         assert not (media / name).exists()
         assert (media / "aside" / name).read_text() == "left"
     assert verify() == "0 missing, 0 without a row, hashes not looked at.\n"
+
+
+def test_what_lies_beside_our_folders_is_not_ours(db: None, media: Path) -> None:
+    theirs = old_file(media / "somebody" / "elses.txt")
+    closed = media / "lost+found"
+    closed.mkdir(mode=0)
+    assert verify("--repair") == "0 missing, 0 without a row, hashes not looked at.\n"
+    assert theirs.exists()
+
+
+def test_a_lora_that_comes_into_use_before_the_repair_keeps_its_file(alice: User, media: Path) -> None:
+    lora = add(alice)
+    path = media / str(lora.file)
+    os.utime(path, (time.time() - 7200,) * 2)
+    Lora.objects.all().delete()
+    (fault,) = verification.orphans()
+    again = add(alice)
+    assert again.file == fault.file
+    assert verification.repair(fault) == "came into use meanwhile"
+    assert path.exists()
+    assert not [path for path in (media / "aside").rglob("*") if path.is_file()]
+
+
+def test_rows_and_files_that_go_before_the_repair_are_left_alone(
+    image: Image, lora: Lora, media: Path
+) -> None:
+    named = [
+        Named(str(lora.file), Lora, lora.pk, lora.sha256),
+        Named(str(image.file), Image, image.pk, image.sha256),
+        Named(str(image.thumbnail), Image, image.pk),
+    ]
+    faults = [Fault("missing", one.file, one) for one in named] + [Fault("orphan", "images/gone.png")]
+    Image.objects.all().delete()
+    Lora.objects.all().delete()
+    assert [verification.repair(fault) for fault in faults] == ["gone meanwhile"] * 4
+    assert not Damage.objects.exists()
+
+
+def test_a_store_that_does_not_answer_is_said(db: None, settings: Any) -> None:
+    options = options_of(f"s3://key:secret@127.0.0.1:{free_port()}/studio?tls=no")
+    backend = {"BACKEND": "files.shared.SharedStorage", "OPTIONS": options}
+    settings.STORAGES = settings.STORAGES | {"default": backend}
+    assert verify().startswith("Error: The file store does not answer")
 
 
 def test_what_may_get_a_row_yet_is_left(image: Image, media: Path) -> None:
@@ -173,3 +219,17 @@ def test_in_an_s3_store_the_same_is_found(
     assert f"orphan   {orphan}: moved to aside/{orphan}" in said
     assert shared.exists(f"aside/{orphan}")
     assert (shared.exists(orphan), shared.exists(str(other.thumbnail))) == (False, True)
+
+
+@pytest.mark.django_db
+def test_in_an_s3_store_what_goes_meanwhile_is_no_orphan(
+    shared: SharedStorage,  # noqa: F811 (a fixture)
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(leftovers, "safe_age", lambda: timedelta(days=-1))  # a store sets its own times
+    names = {shared.save(f"images/2026/01/01/{uuid7()}.png", ContentFile(b"left")) for _ in range(2)}
+    found = verification.orphans()
+    first = next(found)
+    (other,) = names - {first.file}
+    shared.delete(other)
+    assert list(found) == []

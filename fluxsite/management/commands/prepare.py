@@ -11,12 +11,15 @@ from fluxsite.management.commands.up import fetch_card, first_rows
 
 
 class Command(BaseCommand):
-    help = "Bring the database up to date, collect static files, and see to the first administrator."
+    help = (
+        "Bring the database up to date, collect static files, and see to the first administrator. "
+        "--verbosity 0: without the link to make them, which manage.py up prints."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
         call_command("migrate", interactive=False, verbosity=0)
         call_command("collectstatic", interactive=False, verbosity=0)
         fetch_card()
         first_rows(self.stdout)
-        if link := setup.link(settings.FLUXSITE_URL):
+        if options["verbosity"] and (link := setup.link(settings.FLUXSITE_URL)):
             self.stdout.write(f"Make the first administrator (once, within a day): {link}")

@@ -7,6 +7,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
+from files.storage import Away
 from generation.models import Image
 from loras.models import Lora
 from operations import verification
@@ -27,7 +28,13 @@ class Command(BaseCommand):
             "(in the admin: damaged files)",
         )  # fmt: skip
 
-    def handle(self, *args: Any, hash: bool, repair: bool, **options: Any) -> None:
+    def handle(self, *args: Any, **options: Any) -> None:
+        try:
+            self._verify(options["hash"], options["repair"])
+        except Away as error:
+            raise CommandError(f"{error} Ask again: what was mended until now stays so.") from error
+
+    def _verify(self, hash: bool, repair: bool) -> None:
         faults = self._faults(hash)
         for fault in faults:
             done = f": {verification.repair(fault)}" if repair else ""
