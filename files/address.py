@@ -36,6 +36,8 @@ def options_of(url: str) -> dict[str, Any]:
         # Names are ours and new each time; asking whether one is taken would cost a request.
         "file_overwrite": True,
         "querystring_expire": LINK_SECONDS,
+        # What is opened is read at once: a picture into memory, a large LoRA into a file of the system.
+        "max_memory_size": 20 * 10**6,
     }
 
 

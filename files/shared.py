@@ -87,7 +87,7 @@ class SharedStorage(S3Storage):  # type: ignore[misc]
         return self._cache().get(sha256, Path(name).suffix, lambda: self._stream(name))
 
     def _stream(self, name: str) -> Iterator[bytes]:
-        """In parts: ``open`` keeps the whole file in memory."""
+        """In parts: ``open`` would make one more copy of the whole file."""
         with _told(name):
             yield from self.bucket.Object(self._normalize_name(name)).get()["Body"].iter_chunks(1024**2)
 

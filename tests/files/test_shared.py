@@ -144,3 +144,10 @@ def test_a_page_may_show_pictures_from_where_links_lead(
 def test_a_bucket_that_cannot_be_is_refused() -> None:
     with pytest.raises(ImproperlyConfigured, match="names no store"):
         origin_of(options_of("s3://key:secret@store.example/stu dio"))
+
+
+def test_a_large_file_that_is_opened_is_not_kept_in_memory(shared: SharedStorage) -> None:
+    for size, is_on_disk in ((1_000, False), (21_000_000, True)):
+        name = shared.save(f"loras/{size}", ContentFile(b"0" * size))
+        with shared.open(name) as file:
+            assert file.file._rolled == is_on_disk  # of Python's SpooledTemporaryFile
