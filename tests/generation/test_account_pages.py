@@ -6,7 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.contrib.auth.models import Group, Permission
+from django.contrib.auth.models import Group
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -14,6 +14,7 @@ from django.utils import timezone
 from accounts.models import Quota, UsageEntry, User
 from generation import spreadsheet, usage
 from generation.models import Image
+from tests.conftest import let_administer
 from tests.generation.drawn import finished
 from tests.loras.test_uploads import GOOD, add
 
@@ -34,8 +35,8 @@ def table(response: Any) -> list[list[str]]:
 
 @pytest.fixture
 def admin(client: Client, charlie: User) -> Client:
-    """charlie, an administrator."""
-    User.objects.filter(pk=charlie.pk).update(is_staff=True)
+    """charlie, who sees people and the ledger and may offboard."""
+    let_administer(charlie, "view_user", "view_usageentry", "delete_user")
     client.force_login(charlie)
     return client
 
@@ -178,7 +179,7 @@ def test_names_are_text_everywhere(admin: Client, alice: User) -> None:
 def test_quotas_are_shown_to_who_may_see_them(admin: Client, charlie: User) -> None:
     Quota.objects.create(images_a_day=77)
     assert ">77</td>" not in admin.get(PEOPLE).content.decode()
-    charlie.user_permissions.set(Permission.objects.filter(codename__in=["view_quota", "change_quota"]))
+    let_administer(charlie, "view_user", "view_quota", "change_quota")
     page = admin.get(PEOPLE).content.decode()
     assert '<td data-label="Pictures a day" class="number">77</td>' in page
     assert reverse("admin:accounts_quota_change", args=[Quota.objects.get().pk]) in page
@@ -228,7 +229,39 @@ def test_dates_that_are_none_are_left_out(admin: Client, alice: User) -> None:
     assert rows[1][:4] == ["alice", "1", "1", "2"]
 
 
-@pytest.mark.parametrize("name", ["people", "ledger", "ledger-csv"])
-def test_others_are_refused(client: Client, alice: User, name: str) -> None:
-    client.force_login(alice)
+@pytest.mark.parametrize(
+    ("name", "permission"),
+    [("people", "view_user"), ("ledger", "view_usageentry"), ("ledger-csv", "view_usageentry")],
+)
+def test_a_page_takes_the_permission_for_what_it_shows(
+    client: Client, alice: User, bob: User, charlie: User, name: str, permission: str
+) -> None:
+    others = {"view_user", "view_usageentry", "delete_user", "add_invitation"} - {permission}
+    let_administer(bob, *others)
+    let_administer(charlie, permission)
+    for user, status in ((alice, 403), (bob, 403), (charlie, 200)):
+        client.force_login(user)
+        assert client.get(reverse(f"generation:{name}")).status_code == status
+    charlie.is_staff = False
+    charlie.save(update_fields=["is_staff"])
     assert client.get(reverse(f"generation:{name}")).status_code == 403
+
+
+def test_the_list_shows_what_one_may_do(client: Client, alice: User, charlie: User) -> None:
+    let_administer(charlie, "view_user")
+    client.force_login(charlie)
+    page = client.get(PEOPLE).content.decode()
+    for words in ("Offboard alice", "Usage ledger", "Invite somebody", ">Quotas<"):
+        assert words not in page, words
+    let_administer(charlie, "view_user", "delete_user", "view_usageentry", "add_invitation", "view_quota")
+    page = client.get(PEOPLE).content.decode()
+    for words in ("Offboard alice", "Usage ledger", "Invite somebody", ">Quotas<"):
+        assert words in page, words
+
+
+def test_the_way_to_people_is_shown_to_who_may_see_them(client: Client, alice: User) -> None:
+    let_administer(alice)
+    client.force_login(alice)
+    assert PEOPLE not in client.get("/gallery/").content.decode()
+    let_administer(alice, "view_user")
+    assert PEOPLE in client.get("/gallery/").content.decode()
