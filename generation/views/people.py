@@ -70,8 +70,8 @@ def _invitations(request: HttpRequest) -> list[tuple[Invitation, str]]:
     """The open ones with their links; who is no superuser gets no link of another's, which may give more."""
     user = user_of(request)
     return [
-        (one, _link(request, one) if user.is_superuser or one.invited_by_id == user.pk else "")
-        for one in Invitation.objects.open()
+        (one, _link(request, one) if user.is_superuser or one.invited_by == user else "")
+        for one in Invitation.objects.open().select_related("invited_by").prefetch_related("groups")
     ]
 
 
