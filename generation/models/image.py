@@ -189,8 +189,8 @@ class Image(models.Model):
         Raises what ``Job.again`` does.
         """
         with transaction.atomic():
-            # Held, so that of two clicks at once only one asks.
-            Image.objects.select_for_update(no_key=True).get(pk=self.pk)
+            # Held, so that of two clicks at once only one asks, also where both pictures are of one recipe.
+            User.objects.select_for_update(no_key=True).get(pk=self.owner_id)
             if there := self.find_job_in(engine):
                 return there, False
             return self.job.again(engine=engine, seed=self.seed, count=1), True
