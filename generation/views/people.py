@@ -85,7 +85,7 @@ def _link(request: HttpRequest, invitation: Invitation) -> str:
 @for_administrators("view_usageentry")
 @require_safe
 def ledger(request: HttpRequest) -> HttpResponse:
-    """What each user used ``?from=`` a day ``&to=`` another, of a ``&group=`` or of all."""
+    """What each user used from day ``?first=`` to ``&last=``, of a ``&group=`` or of all."""
     form = LedgerForm(request.GET)
     rows = used.sums(form.entries())
     context = {

@@ -236,6 +236,26 @@ def test_dates_that_are_none_are_left_out(admin: Client, alice: User) -> None:
     assert rows[1][:4] == ["alice", "1", "1", "2"]
 
 
+@pytest.mark.parametrize("day", ["0001-01-01", "1969-12-31", "9999-12-31"])
+@pytest.mark.parametrize("field", ["first", "last"])
+def test_days_beyond_all_time_are_left_out(admin: Client, alice: User, field: str, day: str) -> None:
+    entry(alice)
+    for name in ("ledger", "ledger-csv"):
+        assert admin.get(reverse(f"generation:{name}"), {field: day}).status_code == 200
+    (row,) = table(admin.get(reverse("generation:ledger-csv"), {field: day}))[1:]
+    assert row[0] == "alice"
+
+
+def test_a_long_ledger_is_read_in_chunks(
+    alice: User, bob: User, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
+) -> None:
+    monkeypatch.setattr(usage, "CHUNK", 2)
+    made = [entry(owner, days_ago=5 - number) for number, owner in enumerate((alice, bob, None, bob, alice))]
+    with django_assert_num_queries(4):
+        rows = list(usage.rows_of(UsageEntry.objects.all()))
+    assert [row[2] for row in rows] == [one.job for one in made]
+
+
 @pytest.mark.parametrize(
     ("name", "permission"),
     [("people", "view_user"), ("ledger", "view_usageentry"), ("ledger-csv", "view_usageentry")],
