@@ -19,6 +19,8 @@ class LocalStorage(FileSystemStorage):
     flushes the directory. On any error the temporary file is removed and the error goes on.
     """
 
+    redirects = False
+
     @property
     def drafts(self) -> Path:
         return Path(self.path("incoming"))  # on the same file system, so that a draft is renamed

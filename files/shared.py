@@ -23,6 +23,8 @@ class SharedStorage(S3Storage):  # type: ignore[misc]
     Raises FileNotFoundError, and Away where the store does not answer.
     """
 
+    redirects = True
+
     def __init__(self, *, path_style: bool, **options: Any) -> None:
         config = Config(
             signature_version="s3v4",

@@ -13,6 +13,8 @@ class PrivateStorage(Protocol):
 
     # Where files are put together that are not whole yet: a directory of this host.
     drafts: Path
+    # Whether browsers are sent on to the store itself, by a link that is over soon.
+    redirects: bool
 
     def save(self, name: str, content: "File[bytes]") -> str: ...
 

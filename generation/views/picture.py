@@ -134,7 +134,7 @@ def _collections(request: HttpRequest, image: Image) -> "list[tuple[Collection, 
 
 @require_GET
 def image_file(request: HttpRequest, pk: UUID) -> HttpResponseBase:
-    """The PNG; with ``?download`` to save, with ``?download=plain`` without its recipe."""
+    """The PNG; with ``?download`` to save: ``=plain`` without its recipe, ``=whole`` never by a redirect."""
     return media.png(get_object_or_404(all_images_of(request), pk=pk), download=request.GET.get("download"))
 
 

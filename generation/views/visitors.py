@@ -18,6 +18,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.text import slugify
 from django.views.decorators.http import require_safe
 
+from files import storage
 from generation import archive, media
 from generation.models import Image, ImageQuerySet, ShareLink
 
@@ -103,11 +104,13 @@ def share_file(request: HttpRequest, link: ShareLink, pk: UUID) -> HttpResponseB
     """The PNG, with ``?download`` to save; without its recipe, unless the owner shows that."""
     image = _one(link, pk)
     etag = f'"{image.sha256}{"" if link.with_recipe else "-plain"}"'
-    if request.headers.get("If-None-Match") == etag:
+    # A link to the store is sent anew each time: it is over soon.
+    may_be_kept = not (link.with_recipe and storage.redirects)
+    if request.headers.get("If-None-Match") == etag and may_be_kept:
         return HttpResponseNotModified(headers={"ETag": etag})
     if link.with_recipe:
         return media.png(image, download="" if "download" in request.GET else None)
-    response = media.png(image, download="plain")
+    response = media.plain(image)
     if "download" not in request.GET:
         del response["Content-Disposition"]
     return response
@@ -129,11 +132,9 @@ def share_archive(request: HttpRequest, link: ShareLink) -> HttpResponseBase:
 def share_thumbnail(request: HttpRequest, link: ShareLink, pk: UUID) -> HttpResponseBase:
     image = _one(link, pk)
     etag = f'"{image.sha256}-thumbnail"'
-    if request.headers.get("If-None-Match") == etag:
+    if request.headers.get("If-None-Match") == etag and not storage.redirects:
         return HttpResponseNotModified(headers={"ETag": etag})
-    response = media.thumbnail(image)
-    response["ETag"] = etag
-    return response
+    return media.thumbnail(image)
 
 
 def _images(link: ShareLink) -> ImageQuerySet:
