@@ -144,7 +144,8 @@ STORAGES: dict[str, dict[str, Any]] = {
     },
 }
 FILE_UPLOAD_PERMISSIONS = 0o640
-# Where files are that several hosts share: s3://KEY:SECRET@HOST:PORT/BUCKET?region=R. Left out: media/ here.
+# Where files are that several hosts share: s3://KEY:SECRET@HOST:PORT/BUCKET?region=R; needs PostgreSQL. Left
+# out: media/ here.
 FLUXSITE_STORAGE_URL = env.str("FLUXSITE_STORAGE_URL", default="")
 # Each host keeps copies of the shared files that it draws with, in MB of a million bytes.
 FLUXSITE_CACHE_MB = env.int("FLUXSITE_CACHE_MB", default=50_000)
