@@ -23,6 +23,8 @@ from generation import archive, media
 from generation.models import Image, ImageQuerySet, ShareLink
 
 PAGE = 60
+# Nobody counts farther, nor adds up the bytes of more.
+COUNTED = 1000
 Seen = Callable[..., HttpResponseBase]
 
 
@@ -71,13 +73,14 @@ def share(request: HttpRequest, link: ShareLink) -> HttpResponseBase:
         if not (before.isdecimal() and int(before[:20]) < 2**63):
             raise Http404
         images = images.before(int(before))
-    shown = list(images[: PAGE + 1])
+    shown, total = list(images[: PAGE + 1]), _images(link).count_to(COUNTED + 1)
     context = {
         "link": link,
         "images": shown[:PAGE],
         "more": shown[PAGE - 1].moment if len(shown) > PAGE else None,
-        "total": _images(link).count(),
-        "bytes": _images(link).bytes(),
+        "total": min(total, COUNTED),
+        "has_more": total > COUNTED,
+        "bytes": _images(link).bytes() if total <= COUNTED else None,
     }
     return render(request, "generation/share.html", context)
 
