@@ -118,6 +118,15 @@ def test_what_is_wrong_is_said_and_the_link_stays_open(
     assert User.objects.count() == 1
 
 
+def test_of_two_invitations_for_one_address_the_second_says_so(client: Client, alice: User) -> None:
+    first, second = invitation(alice, "eve@studio.example"), invitation(alice, "Eve@studio.example")
+    accept(client, first)
+    page = accept(Client(), second, "eve2").content.decode()
+    assert "There is an account of Eve@studio.example already." in page
+    assert "taken" not in page
+    assert Invitation.objects.open().get() == second
+
+
 def test_a_name_taken_meanwhile_keeps_the_link_open(client: Client, alice: User, monkeypatch: Any) -> None:
     one = invitation(alice)
     monkeypatch.setattr("accounts.forms.InvitedForm.clean_username", lambda form: "alice")
