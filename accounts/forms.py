@@ -87,6 +87,15 @@ class InvitedForm(NewAccountForm):
         if invitation.email:
             del self.fields["email"]
 
+    def clean(self) -> dict[str, Any] | None:
+        """Somebody may have got the address since the invitation was made, by another one perhaps."""
+        email = self.invitation.email
+        if email and User.objects.filter(email__iexact=email).exists():
+            raise forms.ValidationError(
+                f"There is an account of {email} already. Log in with it, or ask for another invitation."
+            )
+        return super().clean()
+
     def create(self) -> User:
         """Make the account. Raises what ``Invitation.accept`` does."""
         return self.invitation.accept(**{"email": self.invitation.email, **self.cleaned_data})

@@ -1,6 +1,7 @@
 """Who tries passwords is slowed down: django-axes counts, here is what it counts by, and what it answers."""
 
 import logging
+from ipaddress import IPv4Address, IPv6Network, ip_address
 from typing import Any
 
 from django.conf import settings
@@ -23,11 +24,20 @@ def account_of(request: HttpRequest, credentials: dict[str, Any] | None = None) 
 
 def address_of(request: HttpRequest) -> str | None:
     """Where the request comes from. Behind the proxy that ends TLS: what the proxy itself saw, which it
-    appends last; all before that is what the client claims.
+    appends last; all before that is what the client claims. Who has an address of IPv6 has 2^64 of them: all
+    count as the first.
     """
     behind_proxy = settings.SECURE_PROXY_SSL_HEADER is not None
     forwarded = request.headers.get("X-Forwarded-For", "") if behind_proxy else ""
-    return forwarded.rpartition(",")[2].strip() or request.META.get("REMOTE_ADDR") or None
+    said = forwarded.rpartition(",")[2].strip() or request.META.get("REMOTE_ADDR") or None
+    try:
+        address = ip_address(said or "")
+    except ValueError:
+        return said
+    if isinstance(address, IPv4Address):
+        return said
+    mapped = address.ipv4_mapped
+    return str(mapped or IPv6Network((address.packed, 64), strict=False).network_address)
 
 
 def locked(request: HttpRequest, *_: Any) -> HttpResponse:

@@ -9,7 +9,6 @@ from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView as DjangoLoginView
 from django.contrib.auth.views import PasswordChangeView
-from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -19,6 +18,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts import setup as setup_link
+from accounts.administrators import for_administrators
 from accounts.forms import InvitedForm, LoginForm, NewPasswordForm, ProfileForm, SetupForm
 from accounts.models import AlreadySetUp, ApiToken, Invitation, InvitationClosed, User
 
@@ -123,11 +123,10 @@ def revoke_token(request: HttpRequest, key: str) -> HttpResponse:
 # Invitations ------------------------------------------------------------------------------------------
 
 
+@for_administrators("delete_invitation")
 @require_POST
 def revoke_invitation(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Only one that is open: those that were used say who came in by them."""
-    if not user_of(request).is_staff:
-        raise PermissionDenied
     get_object_or_404(Invitation.objects.open(), pk=pk).delete()
     messages.success(request, "The invitation is revoked. Its link is dead.")
     return redirect("generation:people")

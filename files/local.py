@@ -20,6 +20,7 @@ class LocalStorage(FileSystemStorage):
     """
 
     cache_bytes = None
+    redirects = False
 
     @property
     def drafts(self) -> Path:

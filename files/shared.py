@@ -24,6 +24,8 @@ class SharedStorage(S3Storage):  # type: ignore[misc]
     Raises FileNotFoundError, and Away where the store does not answer.
     """
 
+    redirects = True
+
     def __init__(self, *, addressing_style: str, **options: Any) -> None:
         config = Config(
             signature_version="s3v4",

@@ -15,6 +15,8 @@ class PrivateStorage(Protocol):
     drafts: Path
     # The most that this host keeps of copies; None where the files themselves are here.
     cache_bytes: int | None
+    # Whether browsers are sent on to the store itself, by a link that is over soon.
+    redirects: bool
 
     def save(self, name: str, content: "File[bytes]") -> str: ...
 

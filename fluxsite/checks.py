@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
+from django.db import connection
 
 from fluxsite import settings_reference
 from gpu.model_card import ModelCard
@@ -72,4 +73,19 @@ def variables_are_known(app_configs: Any, **kwargs: Any) -> Sequence[CheckMessag
             id="fluxsite.W004",
         )
         for name, nearest in settings_reference.unknown(list(os.environ)).items()
+    ]
+
+
+@register()
+def a_shared_store_has_a_shared_database(app_configs: Any, **kwargs: Any) -> Sequence[CheckMessage]:
+    """W005: files in a store, and SQLite, where whoever writes to the store keeps all others from writing."""
+    if not settings.FLUXSITE_STORAGE_URL or connection.vendor != "sqlite":
+        return []
+    return [
+        Warning(
+            "FLUXSITE_STORAGE_URL is set and the database is SQLite: while a LoRA goes to the store nobody "
+            "else can write, and workers and pages fail if that takes longer than 20 s.",
+            hint="Set FLUXSITE_DATABASE_URL to a PostgreSQL database, or leave FLUXSITE_STORAGE_URL out.",
+            id="fluxsite.W005",
+        )
     ]

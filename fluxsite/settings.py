@@ -36,7 +36,9 @@ DEBUG = env.bool("FLUXSITE_DEBUG", default=False)
 # Signs sessions and links; left out, one is made in var/secret_key. All hosts of a studio share it.
 SECRET_KEY = env.str("FLUXSITE_SECRET_KEY", default="") or secret_key.read_or_create(VAR_DIR / "secret_key")
 
-# The address people type. With https:// cookies are sent over TLS only and plain HTTP is redirected.
+# The address people type. With https:// cookies are sent over TLS only, plain HTTP is redirected, and what
+# X-Forwarded-Proto and the end of X-Forwarded-For say is believed: let the proxy set both, and nobody come
+# past it.
 FLUXSITE_URL = env.str("FLUXSITE_URL", default="http://localhost:8000").rstrip("/")
 _public = urlsplit(FLUXSITE_URL)
 _https = _public.scheme == "https"
@@ -144,7 +146,8 @@ STORAGES: dict[str, dict[str, Any]] = {
     },
 }
 FILE_UPLOAD_PERMISSIONS = 0o640
-# Where files are that several hosts share: s3://KEY:SECRET@HOST:PORT/BUCKET?region=R. Left out: media/ here.
+# Where files are that several hosts share: s3://KEY:SECRET@HOST:PORT/BUCKET?region=R; needs PostgreSQL. Left
+# out: media/ here.
 FLUXSITE_STORAGE_URL = env.str("FLUXSITE_STORAGE_URL", default="")
 # Each host keeps copies of the shared files that it draws with, in MB of a million bytes; fewer, where
 # its disk has less free than FLUXSITE_DISK_FLOOR_MB.

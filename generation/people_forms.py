@@ -1,22 +1,26 @@
 """What administrators ask on the pages of people: which days of the ledger, and who gets somebody's work."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any, cast
 
 from django import forms
 from django.contrib.auth.models import Group
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts.models import UsageEntry, User
 from generation import usage
 
+# Days that can be reckoned with, in any time zone.
+_DAYS = (MinValueValidator(date(1970, 1, 1)), MaxValueValidator(date(9000, 1, 1)))
+
 
 class LedgerForm(forms.Form):
     """Days of the ledger, both included; what is left out or cannot be read is the last 30 days of all."""
 
-    first = forms.DateField(required=False)
-    last = forms.DateField(required=False)
+    first = forms.DateField(required=False, validators=_DAYS)
+    last = forms.DateField(required=False, validators=_DAYS)
     group = forms.ModelChoiceField(Group.objects.order_by("name"), required=False)
 
     def entries(self) -> QuerySet[UsageEntry]:

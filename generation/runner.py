@@ -18,7 +18,7 @@ from typing import IO, Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections, connection
+from django.db import DatabaseError, InterfaceError, close_old_connections
 from django.db.models.functions import Now
 from structlog.contextvars import bound_contextvars
 
@@ -93,12 +93,10 @@ class WorkerProcess:
         while True:
             time.sleep(min(settings.FLUXSITE_LEASE_SECONDS / 3, HEARTBEAT_SECONDS))
             try:
-                self.beat()
-            except DatabaseError:
-                log.exception("Heartbeat failed; trying again")
-                connection.close()
-            finally:
                 close_old_connections()
+                self.beat()
+            except Exception:  # whatever it is: without a heartbeat the job goes to another worker
+                log.exception("Heartbeat failed; trying again")
 
     def beat(self) -> None:
         """Say that the process lives and what it holds, and renew the lease of the job in hand."""
@@ -214,7 +212,7 @@ class WorkerProcess:
         self.waits = False
         try:
             self.says(state, **facts)
-        except DatabaseError:
+        except (DatabaseError, InterfaceError):
             log.exception("The worker's state could not be recorded")
 
     def drain(self) -> None:

@@ -3,11 +3,13 @@
 A picture has ``words``, what people search for, and ``facts``: tokens that no prompt can forge, because they
 are indexed apart. On SQLite the index is FTS5, whose key is the picture's ``moment``: it hands out the newest
 hits first, without looking at the others. On PostgreSQL it is a ``tsvector`` column with a GIN index. Both
-compare English stems and leave no word out.
+compare English stems and leave no word out. Latin letters are compared without their accents: FTS5 takes
+them off by itself, PostgreSQL does not, so they are off in what it gets.
 """
 # ruff: noqa: S608, S610, S611 (the SQL here is put together of our own words)
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -24,6 +26,7 @@ Images = TypeVar("Images", bound="ImageQuerySet")
 # Of a question; more are left out.
 MOST_WORDS = 16
 _WORD = re.compile(r"[^\W_]+")
+_ACCENTED = re.compile("([A-Za-z])[\u0300-\u036f]+")
 _TABLE, _TEXT = "generation_image", "generation_image_text"
 
 
@@ -33,7 +36,13 @@ _TABLE, _TEXT = "generation_image", "generation_image_text"
 def words_of(job: "Job", seed: int) -> str:
     """Prompt, seed and names of LoRAs, as words with spaces between."""
     names = [chosen.name for chosen in job.job_loras.all()] if job.lora_set else []
-    return " ".join(_WORD.findall(" ".join([job.prompt, str(seed), *names])))
+    return " ".join(_words_in(" ".join([job.prompt, str(seed), *names])))
+
+
+def _words_in(text: str) -> list[str]:
+    """In order, without accents."""
+    plain = _ACCENTED.sub(r"\1", unicodedata.normalize("NFD", text))
+    return _WORD.findall(unicodedata.normalize("NFC", plain))
 
 
 def facts_of(job: "Job") -> str:
@@ -64,7 +73,7 @@ def matching(images: Images, owner: int, words: str, facts: Iterable[str], *, wi
 
     ``within``: an index has these images in order, and they keep their places. They may be few of many hits.
     """
-    asked = {"words": _WORD.findall(words)[:MOST_WORDS], "facts": list(facts)}
+    asked = {"words": _words_in(words)[:MOST_WORDS], "facts": list(facts)}
     if connection.vendor == "postgresql":
         return _matching_on_postgresql(images, asked)
     asked["facts"].append(_owner_fact(owner))

@@ -23,7 +23,7 @@ DAYS = 14
 RECENT_DAYS = 30
 # The chart is so many units high, and each day of it so many wide.
 CHART_HEIGHT, DAY_WIDTH, BAR_WIDTH = 100, 20, 18
-# Read from the database at once.
+# Read from the database at once; a long answer holds neither memory nor a transaction.
 CHUNK = 2000
 
 
@@ -198,7 +198,10 @@ def _named(row: dict[str, Any]) -> dict[str, Any]:
     return {"user": user, "images": row.pop("pictures"), "gpu_seconds": row.pop("seconds"), **row}
 
 
-def rows_of(entries: QuerySet[UsageEntry]) -> Iterator[tuple[Any, ...]]:
+def rows_of(entries: QuerySet[UsageEntry]) -> Iterator[list[Any]]:
     """A row of ``ENTRIES`` for each entry, the oldest first."""
-    fields = ("created_at", "user__username", *ENTRIES[2:])
-    yield from entries.order_by("pk").values_list(*fields).iterator(CHUNK)
+    rows = entries.order_by("pk").values_list("pk", "created_at", "user__username", *ENTRIES[2:])
+    rest = rows
+    while chunk := list(rest[:CHUNK]):
+        yield from (row for _, *row in chunk)
+        rest = rows.filter(pk__gt=chunk[-1][0])

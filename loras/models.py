@@ -146,6 +146,14 @@ class Lora(models.Model):
     def may_be_changed_by(self, user: User) -> bool:
         return self.owner_id == user.pk or is_administrator(user)
 
+    def groups_shown_to(self, user: User) -> list[str]:
+        """Names of those that it is shared with: all for who may change it, their own for others."""
+        shown = list(self.groups.all())
+        if not self.may_be_changed_by(user):
+            models.prefetch_related_objects([user], "groups")  # once for a list of LoRAs
+            shown = [group for group in shown if group in user.groups.all()]
+        return [group.name for group in shown]
+
     def publish(self, by: User) -> None:
         """For everyone from now on; or, where administrators decide that and ``by`` is none, ask them."""
         if settings.FLUXSITE_LORA_APPROVAL and not is_administrator(by):

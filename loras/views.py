@@ -102,6 +102,7 @@ def detail(request: HttpRequest, slug: str) -> HttpResponse:
     shown = get_object_or_404(Lora.objects.select_related("owner"), pk=lora.pk)
     context: dict[str, Any] = {
         "page": "loras", "lora": shown, "may_change": may_change, "form": form, "edits": bool(form.errors),
+        "groups": shown.groups_shown_to(_user(request)),
     }  # fmt: skip
     return render(request, "loras/detail.html", context, status=400 if form.errors else 200)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, Permission
 from django.core.cache import cache
 from django.core.files.storage import default_storage
 from rest_framework.test import APIClient
@@ -111,6 +111,12 @@ def media(tmp_path: Path, settings: Any) -> Path:
 def _nothing_cached() -> None:
     """What the engines did in another test is forgotten."""
     cache.clear()
+
+
+def let_administer(user: User, *permissions: str) -> None:
+    """Make the user staff with these permissions, and no superuser."""
+    User.objects.filter(pk=user.pk).update(is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
 
 
 def asked(**changes: Any) -> dict[str, Any]:

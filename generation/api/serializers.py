@@ -245,7 +245,7 @@ class CollectionSerializer(serializers.ModelSerializer[Collection]):
     """A collection of pictures; ``/api/v1/images/?collection=`` lists them."""
 
     images = serializers.IntegerField(
-        source="many", read_only=True, help_text="Pictures in it that are not in the trash. Example: 12"
+        source="pictures", read_only=True, help_text="Pictures in it that are not in the trash. Example: 12"
     )
 
     class Meta:

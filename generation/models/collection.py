@@ -1,10 +1,11 @@
 """Collections: a picture may be in any number of them."""
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from django.conf import settings
 from django.db import models
+from django.db.models import Count, Q
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
@@ -16,6 +17,10 @@ class CollectionQuerySet(models.QuerySet["Collection"]):
     def visible_to(self, user: User) -> "CollectionQuerySet":
         """A collection is its owner's alone."""
         return self.filter(owner=user)
+
+    def with_counts(self) -> Self:
+        """``pictures``: how many are in each and not in the trash."""
+        return self.annotate(pictures=Count("placements", filter=Q(placements__image__trashed_at=None)))
 
     def named(self, owner: User, name: str) -> "Collection":
         """The owner's collection of this name, a new one where there was none."""

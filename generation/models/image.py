@@ -1,5 +1,6 @@
 """Pictures, their gallery and their trash."""
 
+import logging
 from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from typing import Any, ClassVar, Self
@@ -19,6 +20,8 @@ from files import storage
 from generation import search
 from generation.models.job import Job
 from generation.moments import LAST_MOMENT, new_moment
+
+log = logging.getLogger(__name__)
 
 # What drafts are finished in.
 FINAL_ENGINE = "bf16"
@@ -189,8 +192,8 @@ class Image(models.Model):
         Raises what ``Job.again`` does.
         """
         with transaction.atomic():
-            # Held, so that of two clicks at once only one asks.
-            Image.objects.select_for_update(no_key=True).get(pk=self.pk)
+            # Held, so that of two clicks at once only one asks, also where both pictures are of one recipe.
+            User.objects.select_for_update(of=("self",), no_key=True).get(images=self)
             if there := self.find_job_in(engine):
                 return there, False
             return self.job.again(engine=engine, seed=self.seed, count=1), True
@@ -222,8 +225,19 @@ class Image(models.Model):
 
 
 @receiver(post_delete, sender=Image)
-def delete_files(sender: type[Image], instance: Image, **kwargs: Any) -> None:
-    """Free the bytes, once nobody can ask for them any more."""
-    for name in (instance.file.name, instance.thumbnail.name):
-        if name:
-            transaction.on_commit(partial(storage.delete, name))
+def delete_files(sender: type[Image], instance: Image, origin: Any, **kwargs: Any) -> None:
+    """Free the bytes, once nobody can ask for them any more; ``origin``: what was asked to be deleted."""
+    names: list[str] = vars(origin).setdefault("_files_to_delete", [])
+    if not names:
+        transaction.on_commit(partial(_delete, names))
+    names += filter(None, (instance.file.name, instance.thumbnail.name))
+
+
+def _delete(names: list[str]) -> None:
+    """All of them; or, where the store is away, those that it took: the rows are gone, so nobody fails."""
+    for place, name in enumerate(names):
+        try:
+            storage.delete(name)
+        except OSError as error:
+            log.warning("%d files stay until the next cleanup: %s", len(names) - place, error)
+            return

@@ -26,13 +26,17 @@ class RequestCount(models.Model):
 
     @classmethod
     def add(cls, user: User, minute: int, count: int) -> int:
-        """Count so many more; returns how many there are in that minute, of all processes."""
+        """Count so many more; returns how many there are in that minute, of all processes.
+
+        Where another host's clock has begun the next minute already, they are counted in that one.
+        """
         mine = cls.objects.filter(user=user)
-        same = Case(When(minute=minute, then=F("count")), default=Value(0))
-        if not mine.update(count=same + count, minute=minute):
+        begun = Case(When(minute__in=(minute, minute + 1), then=F("count")), default=Value(0))
+        newer = Case(When(minute=minute + 1, then=F("minute")), default=Value(minute))
+        if not mine.update(count=begun + count, minute=newer):
             try:
                 with transaction.atomic():
                     cls.objects.create(user=user, minute=minute, count=count)
             except IntegrityError:  # another process made the row meanwhile
-                mine.update(count=same + count, minute=minute)
+                mine.update(count=begun + count, minute=newer)
         return int(mine.values_list("count", flat=True).get())

@@ -3,7 +3,6 @@
 from uuid import UUID
 
 from django.contrib import messages
-from django.db.models import Count
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods
@@ -21,7 +20,7 @@ def collections(request: HttpRequest) -> HttpResponse:
     if form.is_valid():
         messages.success(request, f"{form.save()} is there. Add pictures to it in the gallery.")
         return redirect("generation:collections")
-    mine = Collection.objects.visible_to(user).annotate(pictures=Count("placements"))
+    mine = Collection.objects.visible_to(user).with_counts()
     context = {"page": "gallery", "collections": mine, "form": form}
     return render(request, "generation/collections.html", context, status=400 if form.errors else 200)
 

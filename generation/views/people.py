@@ -1,7 +1,9 @@
-"""For administrators: who is here, whom to invite, what was used, and who leaves."""
+"""For administrators: who is here, whom to invite, what was used, and who leaves.
 
-from collections.abc import Callable
-from functools import wraps
+Each page asks for the permission that the admin would ask for the same, such as ``accounts.delete_user`` to
+offboard; superusers have all of them.
+"""
+
 from typing import Any
 
 from django.contrib import messages
@@ -14,6 +16,7 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
+from accounts.administrators import administers, for_administrators
 from accounts.forms import InvitationForm
 from accounts.models import Invitation, LastAdministrator, Offboarding, Quota, User
 from generation import offboarding, spreadsheet
@@ -22,25 +25,14 @@ from generation.people_forms import LedgerForm, OffboardForm
 from generation.views.shared import user_of
 
 PAGE = 50
-View = Callable[..., HttpResponseBase]
 
 
-def for_administrators(view: View) -> View:
-    """403 for others."""
-
-    @wraps(view)
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if not user_of(request).is_staff:
-            raise PermissionDenied
-        return view(request, *args, **kwargs)
-
-    return guarded
-
-
-@for_administrators
+@for_administrators("view_user")
 @require_http_methods(["GET", "HEAD", "POST"])
 def people(request: HttpRequest) -> HttpResponse:
     """Users with what they used, ``?q=`` finds some; open invitations, to which POST adds; quotas."""
+    if request.method == "POST" and not administers(user_of(request), "add_invitation"):
+        raise PermissionDenied
     form = InvitationForm(request.POST or None, by=user_of(request))
     link = ""
     if form.is_valid():
@@ -54,7 +46,7 @@ def people(request: HttpRequest) -> HttpResponse:
         "new_link": link,
         "words": words,
         "people": _people(request, words),
-        "invitations": [(one, _link(request, one)) for one in Invitation.objects.open()],
+        "invitations": _invitations(request),
         "quotas": Quota.objects.select_related("user", "group").order_by("group__name", "user__username"),
     }
     return render(request, "generation/people.html", context)
@@ -74,6 +66,15 @@ def _people(request: HttpRequest, words: str) -> Any:
     return page
 
 
+def _invitations(request: HttpRequest) -> list[tuple[Invitation, str]]:
+    """The open ones with their links; who is no superuser gets no link of another's, which may give more."""
+    user = user_of(request)
+    return [
+        (one, _link(request, one) if user.is_superuser or one.invited_by == user else "")
+        for one in Invitation.objects.open().select_related("invited_by").prefetch_related("groups")
+    ]
+
+
 def _link(request: HttpRequest, invitation: Invitation) -> str:
     return request.build_absolute_uri(reverse("accounts:invite", args=[invitation.token]))
 
@@ -81,10 +82,10 @@ def _link(request: HttpRequest, invitation: Invitation) -> str:
 # The ledger -------------------------------------------------------------------------------------------
 
 
-@for_administrators
+@for_administrators("view_usageentry")
 @require_safe
 def ledger(request: HttpRequest) -> HttpResponse:
-    """What each user used ``?from=`` a day ``&to=`` another, of a ``&group=`` or of all."""
+    """What each user used from day ``?first=`` to ``&last=``, of a ``&group=`` or of all."""
     form = LedgerForm(request.GET)
     rows = used.sums(form.entries())
     context = {
@@ -99,7 +100,7 @@ def ledger(request: HttpRequest) -> HttpResponse:
     return render(request, "generation/ledger.html", context)
 
 
-@for_administrators
+@for_administrators("view_usageentry")
 @require_safe
 def ledger_csv(request: HttpRequest) -> HttpResponseBase:
     """The same as a table; with ``&each`` a row for each attempt."""
@@ -113,7 +114,7 @@ def ledger_csv(request: HttpRequest) -> HttpResponseBase:
 # Leaving ----------------------------------------------------------------------------------------------
 
 
-@for_administrators
+@for_administrators("delete_user")
 @never_cache
 @require_http_methods(["GET", "HEAD", "POST"])
 def offboard(request: HttpRequest, pk: int) -> HttpResponse:

@@ -134,7 +134,7 @@ def _collections(request: HttpRequest, image: Image) -> "list[tuple[Collection, 
 
 @require_GET
 def image_file(request: HttpRequest, pk: UUID) -> HttpResponseBase:
-    """The PNG; with ``?download`` to save, with ``?download=plain`` without its recipe."""
+    """The PNG; with ``?download`` to save: ``=plain`` without its recipe, ``=whole`` never by a redirect."""
     return media.png(get_object_or_404(all_images_of(request), pk=pk), download=request.GET.get("download"))
 
 
@@ -175,15 +175,15 @@ def finish(request: HttpRequest, pk: UUID) -> HttpResponse:
 def trash(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Move it to the trash; then the next of the list is shown, or the picture of ``?show=``."""
     image = get_object_or_404(images_of(request), pk=pk)
+    show = request.GET.get("show")
+    shown = get_object_or_404(images_of(request), pk=uuid_or_404(show)) if show else None
     Image.objects.filter(pk=image.pk).trash()
     messages.success(request, format_html(_TRASHED, _address(request, "generation:image-restore", image)))
-    after = _shown_next(request, image)
+    after = shown or _shown_next(request, image)
     return _back_to(request, after) if after else redirect("generation:gallery")
 
 
 def _shown_next(request: HttpRequest, image: Image) -> Image | None:
-    if show := request.GET.get("show"):
-        return get_object_or_404(images_of(request), pk=uuid_or_404(show))
     images = list_of(request, filters_of(request))
     return images.before(image.moment).first() or images.after(image.moment).first()
 

@@ -18,10 +18,13 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.text import slugify
 from django.views.decorators.http import require_safe
 
+from files import storage
 from generation import archive, media
 from generation.models import Image, ImageQuerySet, ShareLink
 
 PAGE = 60
+# Nobody counts farther, nor adds up the bytes of more.
+COUNTED = 1000
 Seen = Callable[..., HttpResponseBase]
 
 
@@ -70,13 +73,14 @@ def share(request: HttpRequest, link: ShareLink) -> HttpResponseBase:
         if not (before.isdecimal() and int(before[:20]) < 2**63):
             raise Http404
         images = images.before(int(before))
-    shown = list(images[: PAGE + 1])
+    shown, total = list(images[: PAGE + 1]), _images(link).count_to(COUNTED + 1)
     context = {
         "link": link,
         "images": shown[:PAGE],
         "more": shown[PAGE - 1].moment if len(shown) > PAGE else None,
-        "total": _images(link).count(),
-        "bytes": _images(link).bytes(),
+        "total": min(total, COUNTED),
+        "has_more": total > COUNTED,
+        "bytes": _images(link).bytes() if total <= COUNTED else None,
     }
     return render(request, "generation/share.html", context)
 
@@ -103,11 +107,13 @@ def share_file(request: HttpRequest, link: ShareLink, pk: UUID) -> HttpResponseB
     """The PNG, with ``?download`` to save; without its recipe, unless the owner shows that."""
     image = _one(link, pk)
     etag = f'"{image.sha256}{"" if link.with_recipe else "-plain"}"'
-    if request.headers.get("If-None-Match") == etag:
+    # A link to the store is sent anew each time: it is over soon.
+    may_be_kept = not (link.with_recipe and storage.redirects)
+    if request.headers.get("If-None-Match") == etag and may_be_kept:
         return HttpResponseNotModified(headers={"ETag": etag})
     if link.with_recipe:
         return media.png(image, download="" if "download" in request.GET else None)
-    response = media.png(image, download="plain")
+    response = media.plain(image)
     if "download" not in request.GET:
         del response["Content-Disposition"]
     return response
@@ -129,11 +135,9 @@ def share_archive(request: HttpRequest, link: ShareLink) -> HttpResponseBase:
 def share_thumbnail(request: HttpRequest, link: ShareLink, pk: UUID) -> HttpResponseBase:
     image = _one(link, pk)
     etag = f'"{image.sha256}-thumbnail"'
-    if request.headers.get("If-None-Match") == etag:
+    if request.headers.get("If-None-Match") == etag and not storage.redirects:
         return HttpResponseNotModified(headers={"ETag": etag})
-    response = media.thumbnail(image)
-    response["ETag"] = etag
-    return response
+    return media.thumbnail(image)
 
 
 def _images(link: ShareLink) -> ImageQuerySet:

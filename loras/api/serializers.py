@@ -61,8 +61,8 @@ class LoraSerializer(serializers.ModelSerializer[Lora]):
     engines = AdmissionSerializer(
         source="admissions", many=True, read_only=True, help_text="What trials have shown."
     )
-    groups: Any = serializers.SlugRelatedField(
-        "name", many=True, read_only=True, help_text='With whom it is shared. Example: ["team"]'
+    groups = serializers.SerializerMethodField(
+        help_text='With whom it is shared; of what is not yours, those that you are in. Example: ["team"]'
     )
     download = serializers.HyperlinkedIdentityField(
         view_name="loras-api:lora-download", lookup_field="slug",
@@ -94,6 +94,20 @@ class LoraSerializer(serializers.ModelSerializer[Lora]):
         read_only_fields = fields
         extra_kwargs: ClassVar[Words] = _said(*_SAID)
 
+    def get_groups(self, lora: Lora) -> list[str]:
+        return lora.groups_shown_to(self.context["request"].user)
+
+
+class GroupField(serializers.SlugRelatedField[Group]):
+    """A group that the user may share with. Of others nobody learns whether they exist."""
+
+    default_error_messages: ClassVar = {
+        "does_not_exist": "There is no group {value} that you may share with."
+    }
+
+    def get_queryset(self) -> Any:
+        return groups_of(self.context["request"].user)
+
 
 class LoraChanges(serializers.ModelSerializer[Lora]):
     """What an owner may say of a LoRA."""
@@ -113,8 +127,8 @@ class LoraChanges(serializers.ModelSerializer[Lora]):
         **_said("recommended_weight")["recommended_weight"],
     )  # fmt: skip
 
-    groups = serializers.SlugRelatedField(
-        "name", many=True, required=False, queryset=Group.objects.all(),
+    groups = GroupField(
+        "name", many=True, required=False, queryset=Group.objects.none(),
         help_text='Names of your groups, with whom it is shared. Example: ["team"]',
     )  # fmt: skip
 
@@ -127,13 +141,6 @@ class LoraChanges(serializers.ModelSerializer[Lora]):
         extra_kwargs: ClassVar[Words] = _said(
             "licence", "source_url", "visibility", visibility={"required": False}
         )
-
-    def validate_groups(self, groups: list[Group]) -> list[Group]:
-        allowed = set(groups_of(self.context["request"].user))
-        for group in groups:
-            if group not in allowed:
-                raise serializers.ValidationError(f"You are not in a group {group.name}.")
-        return groups
 
     def update(self, lora: Lora, said: Words) -> Lora:
         by = said.pop("by")

@@ -32,8 +32,9 @@ export function startPictures(fill, refuse) {
     const link = URL.parse?.(data.getData("text/uri-list"));
     const ours = link?.origin === location.origin && link.pathname.match(/^\/images\/[0-9a-f-]{36}\//);
     if (!ours) return data.files[0] && load(data.files[0]);
-    const answer = await fetch(`${ours[0]}file/`).catch(() => null);
-    if (answer?.ok) load(await answer.blob());
+    const answer = await fetch(`${ours[0]}file/?download=whole`).catch(() => null);
+    if (!answer?.ok) return refuse("This picture could not be fetched.", "Look whether it is still there, and drop it again.");
+    load(await answer.blob());
   }
 
   const holdsFiles = ({ dataTransfer }) => dataTransfer?.types.includes("Files");

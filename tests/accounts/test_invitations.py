@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import Invitation, InvitationClosed, User
+from tests.conftest import let_administer
 
 PASSWORD = "correct horse battery"
 
@@ -117,6 +118,15 @@ def test_what_is_wrong_is_said_and_the_link_stays_open(
     assert User.objects.count() == 1
 
 
+def test_of_two_invitations_for_one_address_the_second_says_so(client: Client, alice: User) -> None:
+    first, second = invitation(alice, "eve@studio.example"), invitation(alice, "Eve@studio.example")
+    accept(client, first)
+    page = accept(Client(), second, "eve2").content.decode()
+    assert "There is an account of Eve@studio.example already." in page
+    assert "taken" not in page
+    assert Invitation.objects.open().get() == second
+
+
 def test_a_name_taken_meanwhile_keeps_the_link_open(client: Client, alice: User, monkeypatch: Any) -> None:
     one = invitation(alice)
     monkeypatch.setattr("accounts.forms.InvitedForm.clean_username", lambda form: "alice")
@@ -130,8 +140,7 @@ def test_a_name_taken_meanwhile_keeps_the_link_open(client: Client, alice: User,
 
 @pytest.fixture
 def admin(client: Client, alice: User) -> Client:
-    alice.is_staff = True
-    alice.save()
+    let_administer(alice, "view_user", "add_invitation", "delete_invitation")
     client.force_login(alice)
     return client
 
@@ -170,10 +179,21 @@ def test_groups_with_permissions_are_a_superusers_to_give(admin: Client, alice: 
 
 def test_others_neither_invite_nor_revoke(client: Client, alice: User, bob: User) -> None:
     one = invitation(alice)
+    let_administer(bob, "view_user", "view_invitation", "delete_user")
     client.force_login(bob)
     assert client.post(reverse("generation:people"), {"days": "3"}).status_code == 403
     assert client.post(reverse("accounts:revoke-invitation", args=[one.pk])).status_code == 403
     assert Invitation.objects.get() == one
+
+
+def test_a_link_of_anothers_is_a_superusers_to_see(admin: Client, alice: User, bob: User) -> None:
+    """It may give groups that whoever looks could not give themselves."""
+    mine, other = invitation(alice), invitation(bob, "eve@studio.example")
+    page = admin.get(reverse("generation:people")).content.decode()
+    assert "eve@studio.example" in page
+    assert (address(mine) in page, address(other) in page) == (True, False)
+    User.objects.filter(pk=alice.pk).update(is_superuser=True)
+    assert address(other) in admin.get(reverse("generation:people")).content.decode()
 
 
 def test_without_a_link_nobody_registers(client: Client, db: None) -> None:

@@ -83,6 +83,20 @@ def test_behind_a_proxy_the_address_is_what_the_proxy_saw(client: Client, alice:
     assert log_in(client, HTTP_X_FORWARDED_FOR="203.0.113.9, 203.0.113.10").status_code == 302
 
 
+def test_the_addresses_of_one_network_of_ipv6_are_one(client: Client, alice: User) -> None:
+    for number in range(LIMIT):
+        fail(client, 1, REMOTE_ADDR=f"2001:db8:1:2:{number}::{number}")
+    assert log_in(client, REMOTE_ADDR="2001:db8:1:2::99").status_code == 429
+    assert log_in(client, REMOTE_ADDR="2001:db8:1:3::1").status_code == 302
+
+
+def test_an_address_of_ipv4_is_itself_however_it_is_written(client: Client, alice: User) -> None:
+    for number in range(LIMIT):
+        fail(client, 1, REMOTE_ADDR=("192.0.2.1", "::ffff:192.0.2.1")[number % 2])
+    assert log_in(client, REMOTE_ADDR="192.0.2.1").status_code == 429
+    assert log_in(client, REMOTE_ADDR="::ffff:192.0.2.2").status_code == 302
+
+
 def test_the_admins_login_is_held_up_too(client: Client, alice: User) -> None:
     for number in range(LIMIT + 1):
         response = client.post("/admin/login/", {"username": "alice", "password": f"wrong {number}"})

@@ -68,6 +68,10 @@ def test_a_picture_of_ours_that_is_dropped_draws_the_same_file_again(
     expect(page.locator(NOTICE)).to_contain_text("All settings taken from the picture")
     assert prompt(page) == ODD
 
+    page.route("**/file/?download=whole", lambda route: route.fulfill(status=400))
+    send(page, "drop", b"RIFF", f"{studio.url}{link}")
+    expect(page.get_by_text("This picture could not be fetched.")).to_be_visible()
+
     page.get_by_role("heading", name="Same request by API").click()  # nothing is typed any more
     page.keyboard.press("r")
     expect(page).to_have_url(re.compile(r"\?from="))

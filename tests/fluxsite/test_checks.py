@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from fluxsite import checks
 
@@ -33,6 +34,15 @@ def test_a_lease_too_short_is_named(settings: Any) -> None:
     settings.FLUXSITE_LEASE_SECONDS = 2
     (error,) = checks.lease_outlasts_a_load(None)
     assert error.id == "fluxsite.E002"
+
+
+@pytest.mark.django_db  # once on each database
+def test_a_shared_store_wants_postgresql(settings: Any) -> None:
+    assert checks.a_shared_store_has_a_shared_database(None) == []
+    settings.FLUXSITE_STORAGE_URL = "s3://key:secret@host/bucket"
+    found = checks.a_shared_store_has_a_shared_database(None)
+    assert [one.id for one in found] == (["fluxsite.W005"] if connection.vendor == "sqlite" else [])
+    assert all("FLUXSITE_DATABASE_URL" in str(one.hint) for one in found)
 
 
 @pytest.fixture

@@ -6,14 +6,18 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.contrib.auth.models import Group, Permission
+from django.contrib.auth.models import Group
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
 from accounts.models import Quota, UsageEntry, User
 from generation import spreadsheet, usage
 from generation.models import Image
+from tests.accounts.test_invitations import invitation
+from tests.conftest import let_administer
 from tests.generation.drawn import finished
 from tests.loras.test_uploads import GOOD, add
 
@@ -34,8 +38,8 @@ def table(response: Any) -> list[list[str]]:
 
 @pytest.fixture
 def admin(client: Client, charlie: User) -> Client:
-    """charlie, an administrator."""
-    User.objects.filter(pk=charlie.pk).update(is_staff=True)
+    """charlie, who sees people and the ledger and may offboard."""
+    let_administer(charlie, "view_user", "view_usageentry", "delete_user")
     client.force_login(charlie)
     return client
 
@@ -146,11 +150,15 @@ def test_people_are_listed_with_what_they_used(admin: Client, alice: User, bob: 
 
 
 def test_the_list_takes_as_many_queries_for_many_as_for_few(
-    admin: Client, alice: User, django_assert_max_num_queries: Any
+    admin: Client, alice: User, charlie: User, django_assert_num_queries: Any
 ) -> None:
+    let_administer(charlie, "view_user", "add_invitation", "delete_invitation", "view_quota")
+    invitation(alice)
+    with CaptureQueriesContext(connection) as few:
+        admin.get(PEOPLE)
     for number in range(30):
-        User.objects.create_user(f"person-{number}")
-    with django_assert_max_num_queries(20):
+        invitation(User.objects.create_user(f"person-{number}")).groups.set(Group.objects.all())
+    with django_assert_num_queries(len(few)):
         admin.get(PEOPLE)
 
 
@@ -178,7 +186,7 @@ def test_names_are_text_everywhere(admin: Client, alice: User) -> None:
 def test_quotas_are_shown_to_who_may_see_them(admin: Client, charlie: User) -> None:
     Quota.objects.create(images_a_day=77)
     assert ">77</td>" not in admin.get(PEOPLE).content.decode()
-    charlie.user_permissions.set(Permission.objects.filter(codename__in=["view_quota", "change_quota"]))
+    let_administer(charlie, "view_user", "view_quota", "change_quota")
     page = admin.get(PEOPLE).content.decode()
     assert '<td data-label="Pictures a day" class="number">77</td>' in page
     assert reverse("admin:accounts_quota_change", args=[Quota.objects.get().pk]) in page
@@ -228,7 +236,59 @@ def test_dates_that_are_none_are_left_out(admin: Client, alice: User) -> None:
     assert rows[1][:4] == ["alice", "1", "1", "2"]
 
 
-@pytest.mark.parametrize("name", ["people", "ledger", "ledger-csv"])
-def test_others_are_refused(client: Client, alice: User, name: str) -> None:
-    client.force_login(alice)
+@pytest.mark.parametrize("day", ["0001-01-01", "1969-12-31", "9999-12-31"])
+@pytest.mark.parametrize("field", ["first", "last"])
+def test_days_beyond_all_time_are_left_out(admin: Client, alice: User, field: str, day: str) -> None:
+    entry(alice)
+    for name in ("ledger", "ledger-csv"):
+        assert admin.get(reverse(f"generation:{name}"), {field: day}).status_code == 200
+    (row,) = table(admin.get(reverse("generation:ledger-csv"), {field: day}))[1:]
+    assert row[0] == "alice"
+
+
+def test_a_long_ledger_is_read_in_chunks(
+    alice: User, bob: User, monkeypatch: pytest.MonkeyPatch, django_assert_num_queries: Any
+) -> None:
+    monkeypatch.setattr(usage, "CHUNK", 2)
+    made = [entry(owner, days_ago=5 - number) for number, owner in enumerate((alice, bob, None, bob, alice))]
+    with django_assert_num_queries(4):
+        rows = list(usage.rows_of(UsageEntry.objects.all()))
+    assert [row[2] for row in rows] == [one.job for one in made]
+
+
+@pytest.mark.parametrize(
+    ("name", "permission"),
+    [("people", "view_user"), ("ledger", "view_usageentry"), ("ledger-csv", "view_usageentry")],
+)
+def test_a_page_takes_the_permission_for_what_it_shows(
+    client: Client, alice: User, bob: User, charlie: User, name: str, permission: str
+) -> None:
+    others = {"view_user", "view_usageentry", "delete_user", "add_invitation"} - {permission}
+    let_administer(bob, *others)
+    let_administer(charlie, permission)
+    for user, status in ((alice, 403), (bob, 403), (charlie, 200)):
+        client.force_login(user)
+        assert client.get(reverse(f"generation:{name}")).status_code == status
+    charlie.is_staff = False
+    charlie.save(update_fields=["is_staff"])
     assert client.get(reverse(f"generation:{name}")).status_code == 403
+
+
+def test_the_list_shows_what_one_may_do(client: Client, alice: User, charlie: User) -> None:
+    let_administer(charlie, "view_user")
+    client.force_login(charlie)
+    page = client.get(PEOPLE).content.decode()
+    for words in ("Offboard alice", "Usage ledger", "Invite somebody", ">Quotas<"):
+        assert words not in page, words
+    let_administer(charlie, "view_user", "delete_user", "view_usageentry", "add_invitation", "view_quota")
+    page = client.get(PEOPLE).content.decode()
+    for words in ("Offboard alice", "Usage ledger", "Invite somebody", ">Quotas<"):
+        assert words in page, words
+
+
+def test_the_way_to_people_is_shown_to_who_may_see_them(client: Client, alice: User) -> None:
+    let_administer(alice)
+    client.force_login(alice)
+    assert PEOPLE not in client.get("/gallery/").content.decode()
+    let_administer(alice, "view_user")
+    assert PEOPLE in client.get("/gallery/").content.decode()

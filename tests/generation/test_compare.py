@@ -48,7 +48,8 @@ def test_only_ones_own_are_compared(client: Client, alice: User, bob: User) -> N
     page_of(browser_of(bob), draft, status=404)
     for other in (of_bob.pk, uuid4(), "nonsense"):
         page_of(client, draft, f"?with={other}", status=404)
-    client.post(f"/images/{draft.pk}/trash/?show={of_bob.pk}")
+        assert client.post(f"/images/{draft.pk}/trash/?show={other}").status_code == 404
+    assert not Image.objects.trashed().exists()
     assert "Two pictures" not in page_of(client, of_bob, status=404)
 
 

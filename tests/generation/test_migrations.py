@@ -83,3 +83,19 @@ def test_old_pictures_are_listed_and_found(migrated_back: Callable[..., Any]) ->
     assert [image.index for image in newest_first] == [2, 1, 0]
     found = Image.objects.matching(owner, "stars sun 8", ["bf16", "lab12"])
     assert [image.index for image in found] == [1]
+
+
+def test_old_pictures_are_found_without_accents(migrated_back: Callable[..., Any]) -> None:
+    model = migrated_back(("generation", "0008_requests"), ("accounts", "0007_offboarding_and_sessions"))
+    alice = model("accounts", "User").objects.create(username="alice")
+    job = model("generation", "Job").objects.create(
+        owner=alice, prompt="A café", width=64, height=64, seed=7, engine="bf16"
+    )
+    image = model("generation", "Image").objects.create(
+        job=job, owner=alice, index=0, seed=7, width=64, height=64, size=1,
+        words="A café 7", facts=f"u{alice.pk} bf16",
+    )  # fmt: skip
+    call_command("migrate", verbosity=0)
+    owner = User.objects.get()
+    for words in ("cafe", "café"):
+        assert [one.pk for one in Image.objects.matching(owner, words)] == [image.pk]

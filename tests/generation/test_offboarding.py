@@ -19,7 +19,7 @@ from generation.models import Collection, Image, Job, ShareLink
 from gpu.models import Worker
 from loras.library import set_preview
 from loras.models import Lora, Upload
-from tests.conftest import client_of, submit
+from tests.conftest import client_of, let_administer, submit
 from tests.generation.drawn import finished
 from tests.loras.test_uploads import GOOD, add
 
@@ -331,8 +331,8 @@ def test_the_command_refuses_what_cannot_be(alice: User, arguments: list[str], w
 
 @pytest.fixture
 def admin(client: Client, charlie: User) -> Client:
-    """charlie, an administrator."""
-    User.objects.filter(pk=charlie.pk).update(is_staff=True)
+    """charlie, who may offboard people."""
+    let_administer(charlie, "delete_user")
     client.force_login(charlie)
     return client
 
@@ -392,6 +392,7 @@ def test_while_it_goes_on_the_page_says_how_far_it_is(
 
 
 def test_others_are_refused(client: Client, alice: User, bob: User, work: list[Image]) -> None:
+    let_administer(bob, "view_user", "change_user", "add_invitation")
     client.force_login(bob)
     assert client.get(page(alice)).status_code == 403
     assert client.post(page(alice), {"what": "purge", "typed": "alice"}).status_code == 403

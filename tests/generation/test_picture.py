@@ -276,10 +276,14 @@ def test_a_draft_is_finished_once(client: Client, image: Image) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_of_many_clicks_at_once_only_one_draws(image: Image) -> None:
-    def click(_: int) -> bool:
+@pytest.mark.parametrize("drafts", [1, 5])
+def test_of_many_clicks_at_once_only_one_draws(alice: User, drafts: int) -> None:
+    """Also where each click is on another draft of the same recipe."""
+    images = [finished(alice, engine="fp4", seed=7).images.get() for _ in range(drafts)]
+
+    def click(number: int) -> bool:
         try:
-            return Image.objects.get(pk=image.pk).finish_in("bf16")[1]
+            return Image.objects.get(pk=images[number % drafts].pk).finish_in("bf16")[1]
         finally:
             connections.close_all()
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import PIL.Image
 import pytest
-from django.db import OperationalError, connection
+from django.db import InterfaceError, OperationalError, connection
 from django.db.models.functions import Now
 from structlog.contextvars import bound_contextvars
 
@@ -280,6 +280,22 @@ def test_a_worker_that_stops_leaves_no_reading(process: WorkerProcess) -> None:
     runner._stopped(process)
     row = Worker.objects.get()
     assert (row.state, row.utilisation, row.celsius) == ("stopped", None, None)
+
+
+def test_no_error_ends_the_heartbeat(process: WorkerProcess, settings: Any, monkeypatch: Any) -> None:
+    class Over(BaseException):
+        """The end of the test."""
+
+    errors = [OperationalError("gone"), InterfaceError("closed"), OSError("no such file"), Over()]
+    settings.FLUXSITE_LEASE_SECONDS = 0.01
+
+    def failing(device: str) -> Any:
+        raise errors.pop(0)
+
+    monkeypatch.setattr(devices, "find", failing)
+    with pytest.raises(Over), Kept() as kept:
+        process.beat_for_ever()
+    assert [line["event"] for line in kept.lines] == ["Heartbeat failed; trying again"] * 3
 
 
 @pytest.fixture

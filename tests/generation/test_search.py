@@ -1,5 +1,7 @@
 """Pictures are found by words and facts, newest first, through the full text index."""
 
+import unicodedata
+
 import pytest
 from django.db import connection
 
@@ -32,6 +34,20 @@ def test_words_are_whole(alice: User) -> None:
     assert found(alice, "star") == []
 
 
+@pytest.mark.parametrize("prompt", ["a café at night", "a cafe at night", "a cafe\u0301 at night"])
+def test_accents_of_latin_letters_do_not_matter(alice: User, prompt: str) -> None:
+    image = picture(alice, prompt)
+    for words in ("cafe", "café", "CAFÉ", "cafe\u0301", "cafés"):
+        assert found(alice, words) == [image], words
+
+
+def test_other_letters_are_what_they_are(alice: User) -> None:
+    image = picture(alice, "мой дом, 한국 ø")
+    for words in ("мой", "한국", unicodedata.normalize("NFD", "한국"), "ø"):
+        assert found(alice, words) == [image], words
+    assert found(alice, "мои") == found(alice, "o") == []
+
+
 def test_a_seed_is_a_word(alice: User) -> None:
     image = picture(alice, "a star", seed=418207732)
     picture(alice, "a star", seed=418207733)
@@ -60,8 +76,9 @@ def test_what_is_somebody_elses_is_not_found(alice: User, bob: User) -> None:
     "words", ['"', "star OR", "NEAR(", "words:", "star*", "' & !", "a\x00b", "(", "\\", "%s"]
 )
 def test_what_looks_like_a_query_language_is_only_words(alice: User, words: str) -> None:
-    picture(alice, "a red circle")
-    found(alice, words)
+    image = picture(alice, "a red circle")
+    of_words = any(letter.isalnum() for letter in words)  # of which the picture has none
+    assert found(alice, words) == ([] if of_words else [image])
 
 
 def test_a_question_without_a_word_finds_everything(alice: User) -> None:

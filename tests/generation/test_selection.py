@@ -151,6 +151,9 @@ def test_collections_are_made_renamed_and_deleted(client: Client, alice: User) -
     valley.add([image])
     html = client.get("/collections/").content.decode()
     assert '<b>Valley</b><span class="meta">1 picture</span>' in html
+    Image.objects.trash()
+    html = client.get("/collections/").content.decode()
+    assert '<b>Valley</b><span class="meta">0 pictures</span>' in html
     taken = client.post(f"/collections/{valley.pk}/", {"name": "Orchard"})
     assert "You have a collection of this name. Choose another." in taken.content.decode()
     client.post(f"/collections/{valley.pk}/", {"name": "Low valley"})

@@ -268,6 +268,21 @@ def test_a_large_collection_comes_in_pages(
         assert visitor.get(f"{address}?before={nonsense}").status_code == 404
 
 
+def test_a_page_counts_no_farther_than_it_must(
+    client: Client, visitor: Client, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = finished(alice, count=4).images.all()
+    images.update(size=1000)
+    address = made(client, image=[one.pk for one in images]).get_absolute_url()
+    page = text(visitor.get(address))
+    assert "4 pictures," in page
+    assert re.search(r'Download all <span class="number">3.9.KB</span>', page)
+    monkeypatch.setattr(visitors, "COUNTED", 3)
+    page = text(visitor.get(address))
+    assert "3+ pictures," in page
+    assert "Download all</a>" in page
+
+
 def test_a_browser_that_has_the_file_asks_and_gets_nothing_again(
     client: Client, visitor: Client, image: Image
 ) -> None:

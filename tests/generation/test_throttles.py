@@ -73,6 +73,14 @@ def test_processes_count_together(clock: Clock, alice: User) -> None:
     assert RequestCount.objects.get().count == 6
 
 
+def test_hosts_whose_clocks_differ_count_together(alice: User) -> None:
+    assert [RequestCount.add(alice, minute, 1) for minute in (10, 11, 10, 11, 10)] == [1, 1, 2, 3, 4]
+    assert RequestCount.objects.get().minute == 11
+    assert RequestCount.add(alice, 12, 1) == 1
+    assert RequestCount.add(alice, 3, 1) == 1  # a clock that was wrong by more holds nobody up
+    assert RequestCount.objects.get().minute == 3
+
+
 def test_most_requests_write_nothing(clock: Clock, alice: User, settings: Any) -> None:
     settings.FLUXSITE_REQUESTS_A_MINUTE = 1000
     client = client_of(alice)

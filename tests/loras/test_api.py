@@ -1,12 +1,14 @@
 """The library by API: who may see and change what, and what is answered to each file."""
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
 from rest_framework.test import APIClient
 
 from accounts.models import Quota, User
@@ -159,6 +161,28 @@ def test_who_sees_what(alice: User, bob: User, charlie: User) -> None:
     for method in ("get", "patch", "delete"):
         assert getattr(client_of(bob), method)(f"{LORAS}{private}/").status_code == 404
     assert client_of(bob).get(f"{LORAS}{private}/download/").status_code == 404
+
+
+def test_who_else_it_is_shared_with_is_for_who_may_change_it(
+    alice: User, bob: User, charlie: User, admin_user: User
+) -> None:
+    slug = created(alice)["slug"]
+    guests = Group.objects.create(name="guests")
+    charlie.groups.add(guests)
+    Lora.objects.filter(slug=slug).update(visibility="groups")
+    Lora.objects.get(slug=slug).groups.set([guests, Group.objects.get(name="team")])
+    for user, names in (
+        (alice, {"guests", "team"}), (admin_user, {"guests", "team"}), (bob, {"team"}), (charlie, {"guests"}),
+    ):  # fmt: skip
+        client, browser = client_of(user), Client()
+        browser.force_login(user)
+        assert set(client.get(f"{LORAS}{slug}/").json()["groups"]) == names
+        if user != admin_user:  # whose own list has what is visible to them
+            assert set(client.get(LORAS).json()["results"][0]["groups"]) == names
+        page = browser.get(f"/loras/{slug}/").content.decode()
+        shown = re.search(r"<dt>Shared with</dt><dd>([^<]*)</dd>", page)
+        assert shown
+        assert set(shown[1].split(", ")) == names
 
 
 def test_only_owner_and_administrators_change_and_download(alice: User, bob: User, admin_user: User) -> None:

@@ -155,8 +155,10 @@ def test_a_group_that_is_not_ones_own_cannot_be_shared_with(client: Client, alic
     client.force_login(alice)
     answer = client.post("/loras/fog/", said(visibility="groups", groups=[other.pk]))
     assert answer.status_code == 400
-    api = client_of(alice).patch("/api/v1/loras/fog/", {"groups": ["other"]}, format="json")
-    assert (api.status_code, api.json()["errors"][0]["detail"]) == (400, "You are not in a group other.")
+    for name in ("other", "nowhere"):  # nobody learns which of them exists
+        api = client_of(alice).patch("/api/v1/loras/fog/", {"groups": [name]}, format="json")
+        said_of_it = f"There is no group {name} that you may share with."
+        assert (api.status_code, api.json()["errors"][0]["detail"]) == (400, said_of_it)
     own = client_of(alice).patch("/api/v1/loras/fog/", {"groups": ["team"]}, format="json")
     assert own.json()["groups"] == ["team"]
 

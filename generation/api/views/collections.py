@@ -3,7 +3,7 @@
 from typing import Any, cast
 
 from django.db import IntegrityError, transaction
-from django.db.models import Count, Q, QuerySet
+from django.db.models import QuerySet
 from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import status, viewsets
 from rest_framework.decorators import action
@@ -47,8 +47,7 @@ class CollectionViewSet(viewsets.ModelViewSet[Collection]):
         return cast(User, self.request.user)
 
     def get_queryset(self) -> QuerySet[Collection]:
-        kept = Count("placements", filter=Q(placements__image__trashed_at=None))
-        return Collection.objects.visible_to(self.user).annotate(many=kept)
+        return Collection.objects.visible_to(self.user).with_counts()
 
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         asked = self.get_serializer(data=request.data)

@@ -95,6 +95,9 @@ def test_times_bound_a_list(alice: User) -> None:
         ("until=yesterday", "until", "Datetime has wrong format"),
         ("favourite=perhaps", "favourite", "boolean"),
         ("limit=0", "limit", "Use a whole number from 1 to 200."),
+        ("limit=201", "limit", "Use a whole number from 1 to 200."),
+        ("limit=00000000199999", "limit", "Use a whole number from 1 to 200."),
+        (f"limit={'9' * 5000}", "limit", "Use a whole number from 1 to 200."),
         ("limit=all", "limit", "Use a whole number from 1 to 200."),
     ],
 )

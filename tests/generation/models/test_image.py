@@ -1,14 +1,17 @@
 """Pictures in the gallery, in the trash, and gone."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.files.storage import default_storage
 from django.db import transaction
 
 from accounts.models import User
+from files.address import options_of
 from generation.models import Image
 from tests.generation.drawn import finished
+from tests.postgresql import free_port
 
 pytestmark = pytest.mark.django_db
 
@@ -31,6 +34,22 @@ def test_deleting_frees_the_bytes_once_it_is_committed(alice: User, media: Path)
         job.images.all().delete()
         assert len(list(media.rglob("*.png"))) == 2
     assert [path for path in media.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_while_the_store_is_away_rows_go_and_their_files_are_left_for_the_cleanup(
+    alice: User, settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    finished(alice, count=2)
+    options = options_of(f"s3://key:secret@127.0.0.1:{free_port()}/studio?region=us-east-1&tls=no")
+    settings.STORAGES = settings.STORAGES | {
+        "default": {"BACKEND": "files.shared.SharedStorage", "OPTIONS": options}
+    }
+    mine = Image.objects.visible_to(alice)
+    mine.trash()
+    assert mine.purge() == 2
+    assert not mine.exists()
+    assert "4 files stay until the next cleanup: The file store does not answer" in caplog.text
 
 
 @pytest.mark.django_db(transaction=True)
