@@ -5,6 +5,7 @@ or not begun; the row of ``Offboarding`` remembers what is wanted, so that whoev
 followed by the housekeeping, or by the same command. The ledger stays.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from generation import search
 from generation.models import Collection, Image, Job, ShareLink
 from loras import library
 from loras.models import Lora, Upload
+
+log = logging.getLogger(__name__)
 
 BATCH = 200
 # How long the page that begins it works on it, and the housekeeping each minute: others wait meanwhile.
@@ -102,8 +105,17 @@ def go_on_with_all(seconds: float = SECONDS_OF_A_CHORE) -> str:
     """What was begun and is not over, for so long; the housekeeping asks each minute."""
     wanted = Offboarding.objects.filter(finished_at=None, user__is_active=False)
     rows = list(wanted.select_related("user", "to").order_by("begun_at"))
-    done = [go_on(row, seconds / len(rows)) for row in rows]
+    done = [tried(row, seconds / len(rows)) for row in rows]
     return f"{sum(done)} of {len(done)} done"
+
+
+def tried(offboarding: Offboarding, seconds: float) -> bool:
+    """``go_on`` for the housekeeping, and for a page: what goes wrong is logged, and tried again."""
+    try:
+        return go_on(offboarding, seconds)
+    except Exception:
+        log.exception("The %s could not go on; it is tried again", offboarding)
+        return False
 
 
 def go_on(offboarding: Offboarding, seconds: float) -> bool:
@@ -168,6 +180,10 @@ def _transfer(offboarding: Offboarding, to: User) -> list[Step]:
         facts = search.facts_for(user.pk, to.pk)
         _count(offboarding, images=images.update(owner=to, facts=facts))
 
+    def give(jobs: models.QuerySet[Any]) -> None:
+        # Not the keys: they are the leaver's requests, and ``to`` may have sent the same ones.
+        jobs.update(owner=to, idempotency_key=None, request_hash="")
+
     def rename(collections: models.QuerySet[Any]) -> None:
         for collection in collections:
             name = _free_name(collection.name, user, to)
@@ -175,7 +191,7 @@ def _transfer(offboarding: Offboarding, to: User) -> list[Step]:
 
     return [
         _batch(Image.objects.filter(**mine), hand_over),
-        _batch(Job.objects.filter(**mine), lambda jobs: jobs.update(owner=to)),
+        _batch(Job.objects.filter(**mine), give),
         _batch(Collection.objects.filter(**mine), rename),
         _batch(Lora.objects.filter(**mine), lambda loras: loras.update(owner=to)),
     ]

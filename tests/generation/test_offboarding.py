@@ -56,6 +56,11 @@ def leave(user: User, to: User | None = None) -> Offboarding:
     return row
 
 
+def break_file_of(image: Image) -> None:
+    """It cannot be deleted: a directory is in its place."""
+    Image.objects.filter(pk=image.pk).update(file="images")
+
+
 def nothing_left_of(user: User) -> bool:
     return offboarding.belongings(user).is_nothing
 
@@ -159,6 +164,28 @@ def test_collections_of_one_name_stay_apart(alice: User, bob: User) -> None:
     leave(alice, bob)
     names = set(Collection.objects.filter(owner=bob).values_list("name", flat=True))
     assert names == {"Stars", "Stars (alice)", "Stars (alice 2)", long, "x" * 72 + " (alice)"}
+
+
+def test_jobs_go_over_without_the_keys_of_their_requests(alice: User, bob: User) -> None:
+    for key in ("1", "2"):
+        submit(alice, idempotency_key=key)
+    own = submit(bob, idempotency_key="1")
+    leave(alice, bob)
+    assert Job.objects.filter(owner=bob).count() == 3
+    keys = Job.objects.filter(owner=bob).exclude(idempotency_key=None)
+    assert [(job.pk, job.idempotency_key) for job in keys] == [(own.pk, "1")]
+
+
+def test_one_that_cannot_go_on_does_not_stop_the_others(
+    alice: User, bob: User, charlie: User, work: list[Image], caplog: pytest.LogCaptureFixture
+) -> None:
+    break_file_of(work[0])
+    submit(charlie)
+    for leaver, to in ((alice, None), (charlie, bob)):
+        offboarding.begin(leaver, to)
+    assert offboarding.go_on_with_all() == "1 of 2 done"
+    assert nothing_left_of(charlie)
+    assert "The offboarding of alice could not go on" in caplog.text
 
 
 def test_a_transfer_waits_for_another_choice_when_its_receiver_leaves_too(
@@ -389,6 +416,15 @@ def test_while_it_goes_on_the_page_says_how_far_it_is(
     assert 'http-equiv="refresh"' in text
     offboarding.go_on_with_all()
     assert "alice has left" in admin.get(page(alice)).content.decode()
+
+
+def test_what_cannot_be_deleted_now_leaves_the_account_closed_and_the_page_there(
+    admin: Client, alice: User, work: list[Image]
+) -> None:
+    break_file_of(work[0])
+    text = admin.post(page(alice), {"what": "purge", "typed": "alice"}, follow=True).content.decode()
+    assert "The account of alice is closed." in text
+    assert 'http-equiv="refresh"' in text
 
 
 def test_others_are_refused(client: Client, alice: User, bob: User, work: list[Image]) -> None:
