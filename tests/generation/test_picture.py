@@ -390,5 +390,5 @@ def test_the_family_says_which_is_the_draft_and_which_the_final(
 
 
 def test_an_address_with_anything_in_it_is_answered(client: Client, image: Image) -> None:
-    query = quote("'\"<>&%00\x00", safe="")
+    query = quote("'\"<>&%00", safe="")
     assert client.get(f"{image.get_absolute_url()}?q={query}&seed={query}").status_code == 200
