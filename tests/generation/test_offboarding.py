@@ -19,6 +19,7 @@ from generation.models import Collection, Image, Job, ShareLink
 from gpu.models import Worker
 from loras.library import set_preview
 from loras.models import Lora, Upload
+from loras.uploads import GivenUp, receive
 from tests.conftest import client_of, let_administer, submit
 from tests.generation.drawn import finished
 from tests.loras.test_uploads import GOOD, add
@@ -98,6 +99,41 @@ def test_what_is_being_drawn_is_waited_for(alice: User, bob: User, work: list[Im
     assert Job.objects.finish(running, "cancelled")
     assert offboarding.go_on_with_all() == "1 of 1 done"
     assert nothing_left_of(alice)
+
+
+@pytest.mark.parametrize("purge", [True, False])
+def test_what_was_under_way_when_the_account_was_closed_follows(
+    alice: User, bob: User, work: list[Image], media: Path, purge: bool
+) -> None:
+    with receive(alice, [GOOD], len(GOOD)) as on_another_host:
+        facts = on_another_host.inspect()
+        with receive(alice, [GOOD], len(GOOD)) as given_up:
+            leave(alice, None if purge else bob)
+            assert not Upload.objects.exists()
+            with pytest.raises(GivenUp):
+                given_up.inspect()
+        on_another_host.path.write_bytes(GOOD)
+        on_another_host.keep(facts, name="Late")
+    late = submit(alice)
+    assert offboarding.go_on_with_all() == "1 of 1 done"
+    assert nothing_left_of(alice)
+    if not purge:
+        late.refresh_from_db()
+        assert (late.owner, late.state, Lora.objects.get(name="Late").owner) == (bob, "cancelled", bob)
+    assert offboarding.go_on_with_all() == "0 of 0 done"
+
+
+def test_it_is_not_over_while_something_comes_in(
+    alice: User, bob: User, work: list[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = offboarding.begin(alice, bob)
+    with monkeypatch.context() as patched:
+        stopped = offboarding._stopped
+        patched.setattr(offboarding, "_stopped", lambda user: stopped(user) and bool(submit(user)))
+        assert not offboarding.go_on(row, LONG)
+    row.refresh_from_db()
+    assert row.finished_at is None
+    assert offboarding.go_on(row, LONG)
 
 
 @pytest.mark.parametrize("purge", [True, False])
@@ -409,10 +445,11 @@ def test_the_page_refuses_in_a_sentence(admin: Client, alice: User, charlie: Use
 def test_while_it_goes_on_the_page_says_how_far_it_is(
     admin: Client, alice: User, bob: User, work: list[Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offboarding, "BATCH", 2)
+    monkeypatch.setattr(offboarding, "BATCH", 4)
     monkeypatch.setattr(offboarding, "SECONDS_OF_A_PAGE", 0)
+    admin.post(page(alice), {"what": "transfer", "to": str(bob.pk)})  # the jobs
     text = admin.post(page(alice), {"what": "transfer", "to": str(bob.pk)}, follow=True).content.decode()
-    assert "2 pictures moved to bob, 4 left" in text
+    assert "4 pictures moved to bob, 2 left" in text
     assert 'http-equiv="refresh"' in text
     offboarding.go_on_with_all()
     assert "alice has left" in admin.get(page(alice)).content.decode()
