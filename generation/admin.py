@@ -10,8 +10,8 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from generation import operations
-from generation.models import Image, Job, MissingLora, ShareLink
-from generation.quotas import TooMuch
+from generation.models import Image, Job, ShareLink
+from generation.views.shared import Refused, submitted
 from generation.words import readings
 from gpu.models import Mode, Pool, Worker
 
@@ -52,10 +52,8 @@ class JobAdmin(ReadOnly, admin.ModelAdmin[Job]):
     @admin.action(description="Ask again, as new jobs of their owners", permissions=["operate"])
     def ask_again(self, request: HttpRequest, chosen: QuerySet[Job]) -> None:
         for job in chosen.exclude(owner=None):  # trials are begun again for their LoRA
-            try:
-                job.retry()
-            except (MissingLora, TooMuch) as error:
-                self.message_user(request, f"{job.pk}: {error}", messages.ERROR)
+            if isinstance(refused := submitted(job.retry), Refused):
+                self.message_user(request, f"{job.pk}: {refused.sentence}", messages.ERROR)
 
     @admin.action(description="Raise priority", permissions=["operate"])
     def raise_priority(self, request: HttpRequest, chosen: QuerySet[Job]) -> None:

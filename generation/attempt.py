@@ -29,6 +29,7 @@ T = TypeVar("T")
 
 # A step is recorded when the last record is so old: each one is a commit to disk.
 REPORT_SECONDS = 0.2
+AWAY = "The worker could not fetch a LoRA: the file store did not answer. Ask again when it does."
 UNKNOWN = "The worker met an error it does not know. Try again; its log has the details."
 
 
@@ -104,7 +105,7 @@ class Attempt:
         place = {"stage": Job.Stage.DRAWING, "picture": indexes[0], "together": len(indexes)}
         if any(getattr(self.job, name) != value for name, value in place.items()):
             insist(lambda: self._report(**place, step=0))
-        spec = self._spec(tuple(self.job.seeds[index] for index in indexes))
+        spec = insist(lambda: self._spec(tuple(self.job.seeds[index] for index in indexes)))
         pixels = spec.width * spec.height * len(spec.seeds)
         self.process.steps.start()
         self.process.goes_on.set()
@@ -208,6 +209,9 @@ class Attempt:
             elif isinstance(error, EngineError):
                 log.warning("Job %s failed: %s", self.job.pk, error)
                 self._finish(Job.State.FAILED, error_code=error.code, error=str(error))
+            elif isinstance(error, Away):
+                log.error("Job %s failed: the file store is away", self.job.pk, exc_info=error)
+                self._finish(Job.State.FAILED, error_code="files_away", error=AWAY)
             elif isinstance(error, DatabaseError):
                 log.error("Nothing can be recorded; the lease will run out", exc_info=error)
             else:

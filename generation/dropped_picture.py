@@ -230,6 +230,8 @@ def _candidates(usable: LoraQuerySet, wanted: list[Wanted]) -> list[Lora]:
     """All that could be meant, in one query."""
     found = Q(pk=None)
     for one in wanted:
+        if "\0" in one.slug + one.name:  # PostgreSQL takes none
+            continue
         found |= Q(slug__in={one.slug, *_slugs(one.name)} - {""}) | Q(name__iexact=one.name)
         if _HASH.fullmatch(one.hash):
             found |= Q(sha256__startswith=one.hash) | Q(facts__auto_v3__startswith=one.hash)

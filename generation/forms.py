@@ -198,7 +198,8 @@ def lora_boxes(usable: LoraQuerySet, asked: Mapping[str, Any], errors: Mapping[s
     """
     weights = {chosen["slug"]: chosen["weight"] for chosen in asked["loras"]}
     order = {slug: place for place, slug in enumerate(weights)}
-    loras = {lora.slug: lora for lora in (*usable.filter(slug__in=weights), *most_used(usable))}.values()
+    chosen = usable.filter(slug__in=[slug for slug in weights if "\0" not in slug])
+    loras = {lora.slug: lora for lora in (*chosen, *most_used(usable))}.values()
     return sorted(
         (
             LoraBox(

@@ -114,27 +114,11 @@ class Filters:
 
     def images(self, user: User) -> ImageQuerySet:
         """The pictures of ``user`` that are left, each with its ``place``."""
-        images = Image.objects.visible_to(user)
-        images = images.trashed() if self.trash else images.kept()
-        if self.favourite:
-            images = images.filter(favourite=True)
-        if self.seed is not None:
-            images = images.filter(seed=self.seed)
-        if self.collection:
-            images = images.in_collection(self.collection)
-        if self.q or self._facts:
-            images = images.matching(user, self.q, self._facts, within=self._is_narrow)
-        return self._of_days(images.newest_first())
-
-    @property
-    def _is_narrow(self) -> bool:
-        """Whether the list is one that has an index of its own, and may be short."""
-        return self.trash or self.favourite or self.seed is not None or self.collection is not None
-
-    @property
-    def _facts(self) -> list[str]:
-        lora = [search.lora_fact(self.lora.sha256)] if self.lora else []
-        return [self.engine, *lora] if self.engine else lora
+        images = pictures_of(
+            user, self.q, self.engine, self.lora, trash=self.trash, favourite=self.favourite or None,
+            seed=self.seed, collection=self.collection,
+        )  # fmt: skip
+        return self._of_days(images)
 
     def _of_days(self, images: ImageQuerySet) -> ImageQuerySet:
         if self.since:
@@ -160,6 +144,39 @@ class Filters:
         """The address of the list with some filters changed."""
         changed = replace(self, **changes)
         return reverse("generation:trash" if changed.trash else "generation:gallery") + changed.query
+
+
+def pictures_of(
+    user: User,
+    words: str = "",
+    engine: str = "",
+    lora: Lora | None = None,
+    *,
+    trash: bool = False,
+    favourite: bool | None = None,
+    seed: int | None = None,
+    collection: Collection | None = None,
+) -> ImageQuerySet:
+    """Pictures of ``user``, newest first, each with its ``place``: for the pages and for the API.
+
+    ``favourite``: favourites, or all others; None for both.
+    """
+    images: ImageQuerySet = Image.objects.visible_to(user)
+    images = images.trashed() if trash else images.kept()
+    if favourite is not None:
+        images = images.filter(favourite=favourite)
+    if seed is not None:
+        images = images.filter(seed=seed)
+    if collection:
+        images = images.in_collection(collection)
+    facts = [engine] if engine else []
+    if lora:
+        facts.append(search.lora_fact(lora.sha256))
+    if words or facts:
+        # Whether the list is one that has an index of its own, and may be short.
+        is_narrow = trash or favourite or seed is not None or collection is not None
+        images = images.matching(user, words, facts, within=bool(is_narrow))
+    return images.newest_first()
 
 
 def _text(value: Any) -> str:

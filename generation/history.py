@@ -41,7 +41,7 @@ class Filters:
         def choice(name: str, allowed: object) -> str:
             return query.get(name, "") if query.get(name) in allowed else ""  # type: ignore[operator]
 
-        words = query.get("q", "").replace("\0", "").strip()
+        words = query.get("q", "").strip()
         return cls(words, choice("show", SHOWS), choice("engine", ENGINES), choice("date", DATES))
 
     def __bool__(self) -> bool:

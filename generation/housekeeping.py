@@ -1,5 +1,6 @@
 """What the housekeeping cluster does on its schedule."""
 
+import logging
 from collections.abc import Mapping
 
 from django_q.models import Schedule, Task
@@ -7,6 +8,8 @@ from django_q.models import Schedule, Task
 from generation import offboarding, trials
 from generation.models import Job
 from gpu.engines import ENGINES
+
+log = logging.getLogger(__name__)
 
 # django-q2 writes a row for each wake-up. They are its log, not ours: the ledger keeps the attempts.
 TASKS_KEPT = 1000
@@ -23,10 +26,26 @@ def schedule(module: str, chores: Mapping[str, int]) -> None:
 
 
 def sweep() -> str:
-    """End what no worker is there to end, and prune django-q2's rows."""
-    trials.sweep()
-    ended = sum(Job.objects.end_abandoned(engine) for engine in ENGINES)
-    return f"{ended} jobs ended, {prune_tasks()} rows of django-q2 deleted"
+    """End what no worker is there to end, prune django-q2's rows, and see to trials.
+
+    Each of it whatever becomes of the others; what went wrong is raised in the end, so that the task fails.
+    """
+    done: dict[str, object] = {}
+    wrong = []
+    for step in (end_abandoned, trials.sweep, prune_tasks):
+        try:
+            done[step.__name__] = step()
+        except Exception as error:
+            log.exception("%s.%s failed; the sweeper goes on", step.__module__, step.__name__)
+            wrong.append(error)
+    if wrong:
+        raise ExceptionGroup("The sweeper could not do all of it", wrong)
+    return f"{done['end_abandoned']} jobs ended, {done['prune_tasks']} rows of django-q2 deleted"
+
+
+def end_abandoned() -> int:
+    """End the jobs that nobody is to try again; returns how many."""
+    return sum(Job.objects.end_abandoned(engine) for engine in ENGINES)
 
 
 def offboard() -> str:

@@ -5,15 +5,18 @@ or not begun; the row of ``Offboarding`` remembers what is wanted, so that whoev
 followed by the housekeeping, or by the same command. The ledger stays.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.db import models, transaction
-from django.db.models import F, Sum
+from django.db.models import Exists, F, OuterRef, Q, Sum
 from django.db.models.functions import Now
 
 from accounts.models import ApiToken, Offboarding, User
@@ -22,6 +25,8 @@ from generation import search
 from generation.models import Collection, Image, Job, ShareLink
 from loras import library
 from loras.models import Lora, Upload
+
+log = logging.getLogger(__name__)
 
 BATCH = 200
 # How long the page that begins it works on it, and the housekeeping each minute: others wait meanwhile.
@@ -99,11 +104,23 @@ def _check(user: User, to: User | None, by: User | None) -> None:
 
 
 def go_on_with_all(seconds: float = SECONDS_OF_A_CHORE) -> str:
-    """What was begun and is not over, for so long; the housekeeping asks each minute."""
-    wanted = Offboarding.objects.filter(finished_at=None, user__is_active=False)
+    """What is not over, for so long; the housekeeping asks each minute.
+
+    Also where something came in after the end: a request that was under way when the account was closed.
+    """
+    wanted = Offboarding.objects.filter(Q(finished_at=None) | _something_left(), user__is_active=False)
     rows = list(wanted.select_related("user", "to").order_by("begun_at"))
-    done = [go_on(row, seconds / len(rows)) for row in rows]
+    done = [tried(row, seconds / len(rows)) for row in rows]
     return f"{sum(done)} of {len(done)} done"
+
+
+def tried(offboarding: Offboarding, seconds: float) -> bool:
+    """``go_on`` for the housekeeping, and for a page: what goes wrong is logged, and tried again."""
+    try:
+        return go_on(offboarding, seconds)
+    except Exception:
+        log.exception("The %s could not go on; it is tried again", offboarding)
+        return False
 
 
 def go_on(offboarding: Offboarding, seconds: float) -> bool:
@@ -117,6 +134,8 @@ def go_on(offboarding: Offboarding, seconds: float) -> bool:
         while step():
             if time.monotonic() >= end:
                 return False
+    if Offboarding.objects.filter(_something_left(), pk=user.pk).exists():
+        return False
     with transaction.atomic():
         if not to:
             _forget(user)
@@ -124,17 +143,21 @@ def go_on(offboarding: Offboarding, seconds: float) -> bool:
     return True
 
 
-def _stopped(user: User) -> bool:
-    """End the user's jobs and links; whether nothing of theirs is being drawn any more.
+def _something_left() -> Q:
+    """Of an offboarding: whether something belongs to who leaves, or is being uploaded by them."""
+    owned: tuple[Any, ...] = (Job, Image, Collection, Lora, Upload)
+    return reduce(or_, (Q(Exists(each.objects.filter(owner=OuterRef("user")))) for each in owned))
 
-    A worker that draws would store its picture for the owner whom it knows.
-    """
+
+def _stopped(user: User) -> bool:
+    """End the user's jobs and links; whether nothing of theirs is being drawn any more."""
     ShareLink.objects.filter(owner=user).revoke()
     for job in Job.objects.active().filter(owner=user):
         job.cancel()
     return not Job.objects.active().filter(owner=user).exists()
 
 
+# Each step leaves what is still being drawn: a worker would store its pictures for the owner whom it knows.
 Step = Callable[[], bool]
 
 
@@ -168,15 +191,20 @@ def _transfer(offboarding: Offboarding, to: User) -> list[Step]:
         facts = search.facts_for(user.pk, to.pk)
         _count(offboarding, images=images.update(owner=to, facts=facts))
 
+    def give(jobs: models.QuerySet[Any]) -> None:
+        # Not the keys: they are the leaver's requests, and ``to`` may have sent the same ones.
+        jobs.update(owner=to, idempotency_key=None, request_hash="")
+
     def rename(collections: models.QuerySet[Any]) -> None:
         for collection in collections:
             name = _free_name(collection.name, user, to)
             Collection.objects.filter(pk=collection.pk).update(owner=to, name=name)
 
     return [
+        _batch(Job.objects.filter(**mine, state__in=Job.FINAL), give),
         _batch(Image.objects.filter(**mine), hand_over),
-        _batch(Job.objects.filter(**mine), lambda jobs: jobs.update(owner=to)),
         _batch(Collection.objects.filter(**mine), rename),
+        _batch(Upload.objects.filter(**mine), library.delete_uploads),
         _batch(Lora.objects.filter(**mine), lambda loras: loras.update(owner=to)),
     ]
 
@@ -219,10 +247,10 @@ def _purge(offboarding: Offboarding) -> list[Step]:
     return [
         _batch(ShareLink.objects.filter(**mine), delete),
         _batch(Image.objects.filter(**mine), delete_images),
-        _batch(Job.objects.filter(**mine), delete),
+        _batch(Job.objects.filter(**mine, state__in=Job.FINAL), delete),
         _batch(Collection.objects.filter(**mine), delete),
-        _batch(Lora.objects.filter(**mine), delete_loras),
         _batch(Upload.objects.filter(**mine), library.delete_uploads),
+        _batch(Lora.objects.filter(**mine), delete_loras),
     ]
 
 

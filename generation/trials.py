@@ -10,10 +10,11 @@ from typing import Any
 
 from django.conf import settings
 from django.core.files.base import ContentFile
-from django.db import transaction
+from django.db import Error, transaction
 from django.db.models import QuerySet
 
 from files import storage
+from files.storage import Away
 from generation import png_metadata
 from generation.engine_states import engine_states
 from generation.models import Image, Job
@@ -35,6 +36,7 @@ MOST_AT_ONCE = 4
 # Errors that are the LoRA's own, where the same was drawn without it.
 BLAMED = (LoraFailed.code, InvalidOutput.code, "worker_died")
 NO_EFFECT = "It changes nothing: the picture drawn with it is the one drawn without it, byte for byte."
+UNREADABLE = "What its trial has drawn cannot be read. Try it again."
 
 
 def go_on(**_: Any) -> None:
@@ -106,7 +108,7 @@ def sweep() -> None:
     drawing = _drawing()
     for admission in Admission.objects.filter(state=Admission.State.TRYING):
         if admission.engine in drawing:
-            conclude(admission)
+            _conclude_or_give_up(admission)
             continue
         for job in admission.jobs.all():
             job.cancel()
@@ -115,6 +117,19 @@ def sweep() -> None:
     over = Job.objects.filter(owner=None, images__isnull=False)
     delete_pictures(over.exclude(trial__state=Admission.State.TRYING))
     go_on()
+
+
+def _conclude_or_give_up(admission: Admission) -> None:
+    """A trial whose pictures were lost, say, must not hold up the others each minute anew."""
+    try:
+        conclude(admission)
+    except (Error, Away):  # of the database, or of the file store: it is tried again in a minute
+        raise
+    except Exception:
+        log.exception("What the trial %s has shown cannot be read", admission)
+        trying = Admission.objects.filter(pk=admission.pk, state=Admission.State.TRYING)
+        trying.update(state=Admission.State.UNDECIDED, reason=UNREADABLE)
+        settle(admission.lora)
 
 
 def forget(instance: Lora, **_: Any) -> None:

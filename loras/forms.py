@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from django import forms
 from django.contrib.auth.models import Group
+from django.core.validators import ProhibitNullCharactersValidator
 
 from accounts.models import User
 from loras import library, previews
@@ -21,6 +22,7 @@ class WordsField(forms.CharField):
         return ", ".join(value) if isinstance(value, list) else value
 
     def to_python(self, value: Any) -> Any:
+        ProhibitNullCharactersValidator()(value)  # those of CharField see a list
         words = [word.strip() for word in (value or "").split(",")]
         words = list(dict.fromkeys(filter(None, words)))
         if len(words) > self.most:

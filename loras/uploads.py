@@ -46,6 +46,14 @@ class NotAdmitted(APIException):
         self.facts = facts
 
 
+class GivenUp(APIException):
+    """Somebody else deleted what had come: it took too long, or the account was closed meanwhile."""
+
+    status_code = status.HTTP_409_CONFLICT
+    default_code = "upload_given_up"
+    default_detail = "The upload was given up: it took too long, or the account was closed. Send it again."
+
+
 class Incoming:
     """Use as a context: what was not kept when it ends is removed, and so is the reservation."""
 
@@ -102,9 +110,12 @@ class Incoming:
         self.discard()
 
     def inspect(self) -> Inspection:
-        """The facts of what has come, which is all of it."""
+        """The facts of what has come, which is all of it. Raises GivenUp."""
         card = ModelCard.of(settings.FLUXSITE_MODEL)
-        return inspection.inspect(self.path, card.family, card.name)
+        try:
+            return inspection.inspect(self.path, card.family, card.name)
+        except FileNotFoundError as error:
+            raise GivenUp from error
 
     def keep(self, facts: Inspection, **fields: Any) -> Lora:
         """Put it into the library. Raises NotAdmitted."""

@@ -7,8 +7,8 @@ from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from accounts.models import User
-from generation import search
-from generation.models import Collection, Image, ImageQuerySet
+from generation.gallery_filters import pictures_of
+from generation.models import Collection, ImageQuerySet
 from generation.moments import moment_at
 from gpu.engines import ENGINES
 from loras.models import Lora
@@ -47,26 +47,21 @@ class ImageFilter(serializers.Serializer[Any]):
     def images_of(self, user: User) -> ImageQuerySet:
         """Those that are meant, with their ``place``; of a checked filter. Raises ValidationError."""
         asked = self.validated_data
-        images: ImageQuerySet = Image.objects.visible_to(user)
-        images = images.trashed() if asked["trashed"] else images.kept()
-        if asked["favourite"] is not None:
-            images = images.filter(favourite=asked["favourite"])
-        if "collection" in asked:
-            images = images.in_collection(_collection(asked["collection"], user))
-        facts = [asked["engine"]] if "engine" in asked else []
-        if "lora" in asked:
-            facts.append(search.lora_fact(_lora(asked["lora"], user).sha256))
-        if facts or "search" in asked:
-            images = images.matching(user, asked.get("search", ""), facts)
+        collection = _collection(asked["collection"], user) if "collection" in asked else None
+        lora = _lora(asked["lora"], user) if "lora" in asked else None
+        images = pictures_of(
+            user, asked.get("search", ""), asked.get("engine", ""), lora, trash=asked["trashed"],
+            favourite=asked["favourite"], collection=collection,
+        )  # fmt: skip
         return self._of_time(images)
 
     def _of_time(self, images: ImageQuerySet) -> ImageQuerySet:
         asked = self.validated_data
         if "since" in asked:
-            images = images.after(moment_at(asked["since"]) - 1)
+            images = images.between(first=moment_at(asked["since"]))
         if "until" in asked:
-            images = images.before(moment_at(asked["until"]))
-        return images.newest_first()
+            images = images.between(end=moment_at(asked["until"]))
+        return images
 
 
 def _collection(pk: Any, user: User) -> Collection:

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import models, transaction
-from django.db.models import F, Q, Sum
+from django.db.models import Case, Exists, F, OuterRef, Q, Sum, When
 from django.db.models.functions import Now
 from django.db.models.signals import post_delete
 from django.dispatch import receiver
@@ -18,7 +18,7 @@ from uuid_utils.compat import uuid7
 from accounts.models import User
 from files import storage
 from generation import search
-from generation.models.job import Job
+from generation.models.job import Job, JobLora
 from generation.moments import LAST_MOMENT, new_moment
 
 log = logging.getLogger(__name__)
@@ -200,8 +200,8 @@ class Image(models.Model):
 
     def find_job_in(self, engine: str) -> Job | None:
         """The job that drew this very picture on ``engine``, or draws it, or is to."""
-        drawn = (one.job for one in self.family() if one.job.engine == engine)
-        return next(drawn, None) or self._find_active_job(engine)
+        drawn = self._alike(self._of_recipe().filter(job__engine=engine).order_by("moment"))
+        return drawn[0].job if drawn else self._find_active_job(engine)
 
     def _find_active_job(self, engine: str) -> Job | None:
         seeds = Q(seed__lte=self.seed, seed__gt=self.seed - F("count"))
@@ -212,12 +212,29 @@ class Image(models.Model):
     def family(self) -> "list[Image]":
         """The kept pictures of this very recipe, seed and LoRAs included, itself among them; oldest first.
 
-        Only how they were drawn differs: the engine, and what drew them.
+        Only how they were drawn differs: the engine, and what drew them. Where there are too many, those
+        of another engine and the newest are in it.
         """
+        of_its_engine = Case(When(job__engine=self.job.engine, then=1), default=0)
+        others = self._of_recipe().exclude(pk=self.pk).order_by(of_its_engine, "-moment")
+        return sorted([self, *self._alike(others)[: FAMILY_MOST - 1]], key=lambda one: one.moment)
+
+    def is_like(self, other: "Image") -> bool:
+        """Whether both have one recipe, seed and LoRAs included."""
+        same = self.seed == other.seed and self._recipe() == other._recipe()
+        return same and self.job.weights == other.job.weights
+
+    def _of_recipe(self) -> ImageQuerySet:
         recipe = {f"job__{name}": value for name, value in self._recipe().items()}
         same = Image.objects.filter(owner=self.owner_id, seed=self.seed, trashed_at=None, **recipe)
-        same = same.select_related("job").prefetch_related("job__job_loras").order_by("moment")
-        return [one for one in same[:FAMILY_MOST] if one.job.weights == self.job.weights]
+        for sha256, weight in self.job.weights if self.job.lora_set else ():
+            has_it = JobLora.objects.filter(job=OuterRef("job"), sha256=sha256, weight=weight)
+            same = same.filter(Exists(has_it))
+        return same.select_related("job").prefetch_related("job__job_loras")
+
+    def _alike(self, images: ImageQuerySet) -> "list[Image]":
+        """The first ones. The database compared all but which bytes a job has twice, by two names."""
+        return [one for one in images[:FAMILY_MOST] if one.job.weights == self.job.weights]
 
     def _recipe(self) -> dict[str, Any]:
         job = self.job

@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from django.conf import settings
@@ -230,25 +230,24 @@ class Job(models.Model):
         running = mine.filter(state=Job.State.RUNNING)
         return bool(running.update(cancel_requested_at=Now()))
 
-    def retry(self) -> "Job":
-        """Ask for the same again, the seed too, as a new job.
+    def retry(self, **kept: Any) -> "Job":
+        """Ask for the same again, the seed too, as a new job. ``kept``: what its row keeps of the request.
 
-        Raises MissingLora when a LoRA has left the library: the same could not be drawn.
+        Raises what ``again`` does.
         """
-        asked = {name: getattr(self, name) for name in self.ASKED}
-        return Job.submit(self.owner, loras=self._loras_still_there(), parent=self, **asked)
+        return self.again(kept)
 
-    def again(self, **changes: Any) -> "Job":
+    def again(self, kept: Mapping[str, Any] | None = None, /, **changes: Any) -> "Job":
         """Ask for the same as a new job, with ``changes``, checked as whatever its owner asks for.
 
         Raises MissingLora, ValidationError (of rest_framework) and TooMuch, each with a sentence.
         """
         from generation.job_request import JobRequest  # it knows what the model allows
 
-        self._loras_still_there()
+        self._check_loras_are_there()
         asked = JobRequest(data=self.as_request(**changes), context={"owner": self.owner})
         asked.is_valid(raise_exception=True)
-        return Job.submit(self.owner, parent=self, **asked.validated_data)
+        return Job.submit(self.owner, parent=self, **asked.validated_data, **(kept or {}))
 
     def as_request(self, **changes: Any) -> dict[str, Any]:
         """What the API is to be sent for the same, with ``changes``."""
@@ -258,12 +257,9 @@ class Job(models.Model):
         ]
         return {**{name: getattr(self, name) for name in self.ASKED}, "loras": loras, **changes}
 
-    def _loras_still_there(self) -> list[tuple[Lora, float]]:
-        chosen = list(self.job_loras.select_related("lora"))
-        for one in chosen:
-            if one.lora is None:
-                raise MissingLora(f"{one.name} is no longer in the library.")
-        return [(one.lora, one.weight) for one in chosen if one.lora]
+    def _check_loras_are_there(self) -> None:
+        if gone := self.job_loras.filter(lora=None).first():
+            raise MissingLora(f"{gone.name} is no longer in the library.")
 
     @property
     def is_over(self) -> bool:

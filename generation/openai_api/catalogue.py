@@ -62,7 +62,7 @@ def choose(name: str | None, user: User) -> Choice:
     model, _, lora = (name or base_name()).partition(":")
     is_alias = any(fnmatchcase(model, alias) for alias in settings.FLUXSITE_OPENAI_ALIASES)
     engine = _engines().get(base_name() if is_alias else model)
-    if engine is None or (lora and not _usable(user).filter(slug=lora).exists()):
+    if engine is None or "\0" in lora or (lora and not _usable(user).filter(slug=lora).exists()):
         raise ModelNotFound(name or "")
     return Choice(engine, lora or None)
 

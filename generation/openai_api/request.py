@@ -100,7 +100,7 @@ def _loras(asked: Any, choice: catalogue.Choice, user: User) -> Any:
     if choice.lora:
         loras.insert(0, {"slug": choice.lora})
     slugs = [each["slug"] for each in loras if isinstance(each.get("slug"), str)]
-    weights = catalogue.recommended_weights(slugs, user)
+    weights = catalogue.recommended_weights([slug for slug in slugs if "\0" not in slug], user)
     return [{"weight": weights.get(str(each.get("slug")), 1.0), **each} for each in loras]
 
 

@@ -23,7 +23,7 @@ def compare(request: HttpRequest, pk: UUID) -> HttpResponse:
     if other := _other(request, image):
         left, right = pair = (other, image) if _is_final_of(image, other) else (image, other)
         context |= {"left": left, "right": right, "pair": pair, "is_final": _is_final_of(right, left)}
-        context["is_same_recipe"] = other in image.family()
+        context["is_same_recipe"] = image.is_like(other)
     else:
         context |= {"job": _final_job(request, image), "jobs_as": "feed"}
     return render(request, "generation/compare.html", context)

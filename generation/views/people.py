@@ -127,7 +127,7 @@ def offboard(request: HttpRequest, pk: int) -> HttpResponse:
         except (offboarding.Refused, LastAdministrator) as error:
             form.add_error(None, str(error))
         else:
-            offboarding.go_on(row, offboarding.SECONDS_OF_A_PAGE)
+            offboarding.tried(row, offboarding.SECONDS_OF_A_PAGE)
             messages.success(request, f"The account of {form.name} is closed.")
             return redirect("generation:offboard", pk)
     context = {

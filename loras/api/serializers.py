@@ -108,6 +108,11 @@ class GroupField(serializers.SlugRelatedField[Group]):
     def get_queryset(self) -> Any:
         return groups_of(self.context["request"].user)
 
+    def to_internal_value(self, name: Any) -> Group:
+        if "\0" in str(name):  # PostgreSQL takes none
+            self.fail("does_not_exist", value=name)
+        return super().to_internal_value(name)
+
 
 class LoraChanges(serializers.ModelSerializer[Lora]):
     """What an owner may say of a LoRA."""

@@ -3,11 +3,11 @@
 const token = () => document.querySelector("#act [name=csrfmiddlewaretoken]").value;
 
 // Returns {ok, status, data}; status 0 when there was no answer.
-export async function post(url, body) {
+export async function post(url, body, headers = {}) {
   try {
     const answer = await fetch(url, {
       method: "POST",
-      headers: { "Content-Type": "application/json", "X-CSRFToken": token() },
+      headers: { "Content-Type": "application/json", "X-CSRFToken": token(), ...headers },
       body: JSON.stringify(body ?? {}),
     });
     return { ok: answer.ok, status: answer.status, data: await answer.json().catch(() => null) };

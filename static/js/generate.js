@@ -130,7 +130,7 @@ function showError(cause, remedy = "") {
 
 function explain({ status, data }, request) {
   if (status === 400 && data?.errors) return showFieldErrors(data.errors, request);
-  if (status === 0) return showError("No answer from the server.", "Your prompt is kept. Check the connection and send it again.");
+  if (status === 0) return showError("No answer from the server.", "Your prompt is kept. Check the connection and send it again; it is drawn once.");
   if (status === 401 || status === 403) {
     return showError("You are logged out.", "Log in again in another tab, then send this once more; your prompt is kept.");
   }
@@ -152,12 +152,27 @@ function busy(on) {
   document.getElementById("submit-words").textContent = "Sending";
 }
 
+// A request without an answer may have made its job all the same: sent again unchanged it has the same key,
+// and the first job is the answer.
+let unanswered = null;
+
+// What crypto.randomUUID() would do is there behind TLS only.
+const newKey = () => crypto.getRandomValues(new Uint32Array(4)).join("-");
+
+async function postOnce(request) {
+  const text = JSON.stringify(request);
+  const sent = unanswered?.text === text ? unanswered : { text, key: newKey() };
+  const answer = await post(form.dataset.api, request, { "Idempotency-Key": sent.key });
+  unanswered = answer.status === 0 || answer.status >= 500 ? sent : null;
+  return answer;
+}
+
 async function send() {
   if (submit.getAttribute("aria-disabled") === "true") return;
   clearErrors();
   const request = requestOf(form);
   busy(true);
-  const answer = await post(form.dataset.api, request);
+  const answer = await postOnce(request);
   busy(false);
   showQuota();
   if (!answer.ok) return explain(answer, request);

@@ -153,6 +153,47 @@ def test_settings_are_taken_without_javascript(studio: Studio, browser: Browser)
     context.close()
 
 
+def test_what_is_sent_again_because_no_answer_came_is_drawn_once(
+    studio: Studio, api: Api, browser: Browser
+) -> None:
+    context = browser.new_context()  # the browser tells of lost answers in its console
+    page = context.new_page()
+    ready(page, studio)
+    button, error = page.get_by_role("button", name=re.compile("^Generate 1")), page.locator("#form-error")
+
+    def lose(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    def asked_for(words: str) -> list[str]:
+        jobs = api.session.get(f"{api.url}/jobs/").json()["results"]
+        return [job["id"] for job in jobs if job["prompt"] == words]
+
+    page.route("**/api/v1/jobs/", lose, times=2)
+    for _ in range(2):
+        page.get_by_label("Prompt", exact=True).fill("a lost ring")
+        button.click()
+        expect(error).to_contain_text("No answer from the server")
+    (first,) = asked_for("a lost ring")
+    button.click()
+    expect(page.locator(f"#job-{first}")).to_be_visible()
+    assert asked_for("a lost ring") == [first]
+
+    button.click()
+    expect(page.locator("[data-job]").first).not_to_have_attribute("data-job", first)
+    assert len(asked_for("a lost ring")) == 2
+
+    page.route("**/api/v1/jobs/", lose, times=1)
+    button.click()
+    expect(error).to_contain_text("No answer from the server")
+    page.get_by_label("Prompt", exact=True).fill("another ring")
+    button.click()
+    expect(error).to_be_hidden()
+    expect(page.locator("[data-job]").first).to_contain_text("another ring")
+    assert len(asked_for("a lost ring")) == 3
+    context.close()
+
+
 def test_the_last_prompts_and_jobs_are_reached_by_keyboard(studio: Studio, api: Api, page: Page) -> None:
     ready(page, studio)
     field = page.get_by_label("Prompt", exact=True)

@@ -73,6 +73,12 @@ def test_a_job_is_asked_again_for_its_owner(alice: User, operator: Client) -> No
     assert (again.owner, again.seed, again.state) == (alice, 7, "queued")
 
 
+def test_a_job_that_the_model_draws_no_more_is_named(alice: User, operator: Client) -> None:
+    failed = submit(alice, width=1024)
+    assert f"{failed.pk}: 1024 does not fit fluxsite demo." in act(operator, "ask_again", failed)
+    assert Job.objects.count() == 1
+
+
 def test_a_job_whose_lora_is_gone_is_named(alice: User, operator: Client) -> None:
     loras = library.add_demo_loras()
     failed = submit(alice, loras=[(loras[0], 1.0)])

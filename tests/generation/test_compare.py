@@ -7,6 +7,7 @@ from django.test import Client
 
 from accounts.models import User
 from generation.models import Image
+from generation.models import image as models_image
 from tests.generation.drawn import finished
 from tests.generation.test_views import browser_of, text
 
@@ -31,6 +32,14 @@ def test_the_draft_is_left_whichever_one_comes_from(client: Client, alice: User)
         page = page_of(client, image)
         assert page.index(f"/images/{draft.pk}/file/") < page.index(f"/images/{final.pk}/file/")
         assert "Same seed 7" in page
+
+
+def test_one_recipe_is_told_however_often_it_was_drawn(
+    client: Client, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models_image, "FAMILY_MOST", 2)
+    drafts = [pair(alice)[0] for _ in range(3)]
+    assert "Same seed 7" in page_of(client, drafts[0], f"?with={drafts[1].pk}")
 
 
 def test_keeping_the_final_moves_the_draft_to_the_trash(client: Client, alice: User) -> None:

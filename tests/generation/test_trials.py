@@ -11,6 +11,8 @@ from django.db.models.fields.files import FieldFile
 from django.db.models.functions import Now
 
 from accounts.models import UsageEntry, User
+from files.local import LocalStorage
+from files.storage import Away
 from generation import quotas, trials
 from generation.models import Image, Job, JobLora
 from generation.runner import WorkerProcess
@@ -254,6 +256,40 @@ def test_a_trial_whose_end_nobody_saw_is_concluded_by_the_sweeper(
     trials.sweep()
     lora.refresh_from_db()
     assert (lora.state, states(lora)) == ("ready", {"bf16": "works"})
+
+
+def test_a_trial_whose_pictures_are_lost_does_not_hold_up_the_others(
+    process: WorkerProcess, alice: User, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lost, gone, whole = (upload(alice, name) for name in ("Lost", "Gone", "Whole"))
+    with monkeypatch.context() as cut:
+        cut.delattr(trials, "conclude")
+        run_all(process)
+    default_storage.delete(str(Image.objects.get(job__trial__lora=lost, job__lora_set="").file))
+    Image.objects.filter(job__trial__lora=gone).delete()
+    trials.sweep()
+    assert [states(lora)["bf16"] for lora in (lost, gone, whole)] == ["undecided", "undecided", "works"]
+    assert lost.admissions.get().reason == trials.UNREADABLE
+    assert set(Lora.objects.values_list("state", flat=True)) == {"ready"}
+    assert not Image.objects.exists()
+    assert "What the trial Lost on bf16" in caplog.text
+
+
+def test_a_file_store_that_is_away_decides_nothing(
+    process: WorkerProcess, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> None:
+        raise Away("The file store does not answer")
+
+    lora = upload(alice)
+    with monkeypatch.context() as cut:
+        cut.setattr(LocalStorage, "open", away)
+        run_all(process)
+        with pytest.raises(Away):
+            trials.sweep()
+    assert states(lora) == {"bf16": "trying"}
+    trials.sweep()
+    assert states(lora) == {"bf16": "works"}
 
 
 def test_what_the_owner_chose_stays_the_preview(process: WorkerProcess, alice: User) -> None:

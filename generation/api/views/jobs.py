@@ -38,6 +38,7 @@ _IDS = OpenApiParameter(
     "ids", str, required=True,
     description=f"Ids of jobs, {MANY} at most, with commas between.",
 )  # fmt: skip
+_OTHER_BODY = OpenApiResponse(description="The key had another body before.")
 _OVER = OpenApiResponse(JobSerializer, "It is over already.")
 
 
@@ -60,7 +61,7 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
     @extend_schema(
         request=JobRequest,
         parameters=[_KEY, _PREFER],
-        responses={201: JobSerializer, 422: OpenApiResponse(description="The key had another body before.")},
+        responses={201: JobSerializer, 422: _OTHER_BODY},
     )
     def create(self, request: Request) -> Response:
         """Ask for pictures. 201 at once, with the job's place in the queue and where to look for it."""
@@ -72,7 +73,7 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
             return Job.submit(self.user, **asked.validated_data, **kept)
 
         job, is_new = repeats.once(self.user, key, request.data, submit)
-        headers = {} if is_new else {"Idempotent-Replayed": "true"}
+        headers = _replayed(is_new)
         if (seconds := _wait_in(request)) and _waited(job, seconds):
             headers["Preference-Applied"] = f"wait={seconds}"
         elif is_new:
@@ -88,14 +89,18 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
         answer = self.get_serializer(job).data
         return Response(answer, code, headers={"Location": answer["urls"]["self"], **headers})
 
-    @extend_schema(request=None, responses={201: JobSerializer})
+    @extend_schema(request=None, parameters=[_KEY], responses={201: JobSerializer, 422: _OTHER_BODY})
     @action(detail=True, methods=["post"])
     def retry(self, request: Request, pk: str) -> Response:
-        """Ask for the same again, the seed too. 201 with the new job; 400 when a LoRA of it is gone."""
+        """Ask for the same again, the seed too. 201 with the new job; 400 when it cannot be had any more, as
+        where a LoRA of it is gone.
+        """
+        key, before = repeats.key_in(request.headers), self.get_object()
         try:
-            return self._answer(self.get_object().retry(), status.HTTP_201_CREATED, {})
+            job, is_new = repeats.once(self.user, key, {"retry": str(before.pk)}, before.retry)
         except MissingLora as error:
             raise ValidationError({"loras": str(error)}) from error
+        return self._answer(job, status.HTTP_201_CREATED, _replayed(is_new))
 
     @extend_schema(request=None, responses={200: JobSerializer, 409: _OVER})
     @action(detail=True, methods=["post"])
@@ -118,6 +123,10 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
         jobs = Job.objects.visible_to(self.user).filter(pk__in=_ids_in(request))
         content = JSONRenderer().render(JobStatuses({"jobs": jobs}).data)
         return unless_known(request._request, HttpResponse(content, "application/json"))
+
+
+def _replayed(is_new: bool) -> dict[str, str]:
+    return {} if is_new else {"Idempotent-Replayed": "true"}
 
 
 def _parts_of_new(job: Job) -> list[Any]:

@@ -9,6 +9,8 @@ import pytest
 from django.utils import timezone
 
 from accounts.models import User
+from generation.api.filters import ImageFilter
+from generation.gallery_filters import Filters
 from generation.models import Collection, Image, Job
 from loras import library
 from tests.conftest import client_of, submit
@@ -66,6 +68,26 @@ def test_each_filter_finds_its_pictures_and_together_they_narrow(alice: User, bo
     }
     for query, pictures in found.items():
         assert listed(alice, query) == [str(each.pk) for each in pictures], query
+
+
+# What the API is sent, and what the gallery calls it.
+WHERE: dict[str, Any] = {
+    "all": lambda _: ({}, {}),
+    "trash": lambda _: ({"trashed": True}, {"trash": True}),
+    "favourites": lambda _: ({"favourite": True}, {"favourite": True}),
+    "collection": lambda stars: ({"collection": stars.pk}, {"collection": stars}),
+}
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_a_list_is_looked_for_as_the_gallery_does(alice: User, where: str) -> None:
+    """Where few of a million are looked at, another way is the quick one: see ``generation.search``."""
+    stars = Collection.objects.named(alice, "Stars")
+    sent, meant = WHERE[where](stars)
+    checked = ImageFilter(data={"search": "star", "engine": "bf16", **sent})
+    assert checked.is_valid(), checked.errors
+    gallery = Filters(q="star", engine="bf16", **meant)
+    assert str(checked.images_of(alice).query) == str(gallery.images(alice).query)
 
 
 def test_a_search_goes_on_by_cursor(alice: User) -> None:

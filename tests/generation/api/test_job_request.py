@@ -10,7 +10,7 @@ from rest_framework.test import APIClient
 from accounts.models import ApiToken, User
 from generation.models import Job
 from loras import library
-from loras.models import Lora
+from loras.models import Admission, Lora
 from tests.conftest import asked, client_of, submit
 
 
@@ -254,6 +254,37 @@ def test_a_job_whose_lora_is_gone_is_not_asked_for_again(alice: User) -> None:
     response = client_of(alice).post(reverse("api:job-retry", args=[job.pk]))
     assert response.status_code == 400
     assert reason(response, "loras") == f"{loras[0].name} is no longer in the library."
+
+
+def retry(client: APIClient, job: Job, **headers: str) -> Any:
+    return client.post(reverse("api:job-retry", args=[job.pk]), headers=headers)
+
+
+def test_what_is_allowed_no_more_is_not_asked_for_again(alice: User) -> None:
+    lora = library.add_demo_loras()[0]
+    large, refused, hidden = (
+        submit(alice, width=1024),
+        submit(alice, loras=[(lora, 1.0)], engine="fp4"),
+        submit(alice, loras=[(lora, 1.0)]),
+    )
+    Admission.objects.create(lora=lora, engine="fp4", state="refused", reason="12 layers are missing.")
+    client = client_of(alice)
+    assert "1024 does not fit" in reason(retry(client, large), "width")
+    assert "does not work on FP4" in reason(retry(client, refused), "loras")
+    Lora.objects.update(hidden=True)
+    assert "that you may use" in reason(retry(client, hidden), "loras")
+    assert Job.objects.count() == 3
+
+
+def test_a_key_makes_one_retry_of_one_job(alice: User) -> None:
+    job, other, client = submit(alice), submit(alice), client_of(alice)
+    key = {"Idempotency-Key": "again"}
+    first, second = retry(client, job, **key), retry(client, job, **key)
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert first.json()["id"] == second.json()["id"]
+    assert second["Idempotent-Replayed"] == "true"
+    assert retry(client, other, **key).status_code == 422
+    assert retry(client, job).json()["id"] != first.json()["id"]
 
 
 def test_another_persons_job_is_not_asked_for_again(alice: User, charlie: User) -> None:
