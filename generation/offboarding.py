@@ -227,8 +227,9 @@ def _purge(offboarding: Offboarding) -> list[Step]:
     mine = {"owner": user}
 
     def delete_images(images: models.QuerySet[Any]) -> None:
-        # The files first: whoever is killed in between leaves rows, and those are found again.
-        found = list(images)
+        # The files first: whoever is killed in between leaves rows, and those are found again. A backup
+        # that misses a file waits for the rows.
+        found = list(images.select_for_update())
         for image in found:
             storage.delete(str(image.file))
             storage.delete(str(image.thumbnail))

@@ -1,9 +1,10 @@
 """Copies of everything that cannot be made again: the database, the files that its rows name, the secret key.
 
 A backup is a directory named by its time; the bytes of files lie beside, once, named by their hash, and serve
-all backups. Names of files are never used twice, so ``index.sqlite3`` knows what is there already.
+all backups. Names of files are never used twice, so ``index.sqlite3`` knows what need not be copied again;
+nothing is restored from it.
 
-    DIR/2026-11-25T21-30-00Z/   facts.json, database.sqlite3 or database.dump, names.gz, secret_key
+    DIR/2026-11-25T21-30-00Z/   facts.json, database.sqlite3 or database.dump, files.gz, secret_key
     DIR/bytes/ab/ab12…
     DIR/index.sqlite3
 """
@@ -22,16 +23,23 @@ from typing import Any, NamedTuple, Self
 from django.apps import apps
 from django.conf import settings
 from django.core.files.base import File
-from django.db import connection
-from django.db.models import FileField, Model
+from django.db import connection, transaction
+from django.db.models import FileField, Model, QuerySet
 from django.utils import timezone
 
 from files import storage
+from files.local import sync_directory
 from files.storage import Damaged
 from operations import dump
 
 OURS = ("accounts", "loras", "generation")
+# A query may name 32,766 rows on SQLite.
+ASKED_AT_ONCE = 1000
 Progress = Callable[[Iterable[Any]], Iterable[Any]]
+
+
+class Busy(Exception):
+    """Another backup is being made in the same directory."""
 
 
 class CannotRestore(Exception):
@@ -49,8 +57,8 @@ class Named(NamedTuple):
 class Facts:
     """What a backup holds.
 
-    ``gone``: files that were not there, as a rule because they were deleted while it was made.
-    ``damaged``: files whose bytes are not those of their rows; they are not in the backup.
+    ``gone``: files that were deleted with their rows while it was made, after the database was copied.
+    ``damaged``: files that are missing, or whose bytes are not those of their rows. The backup lacks them.
     """
 
     made_at: str
@@ -63,19 +71,36 @@ class Facts:
 
 
 class Store:
-    """The directory of all backups."""
+    """The directory of all backups. Used as a context it can be added to, by one process at a time."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.folder = folder
-        self._index = sqlite3.connect(folder / "index.sqlite3", isolation_level=None)
-        self._index.execute("CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, sha256 TEXT NOT NULL)")
+        self._draft = folder / ".part"
 
     def __enter__(self) -> Self:
+        """Raises Busy."""
+        for folder in (self.folder, self.folder / "bytes"):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._index = sqlite3.connect(self.folder / "index.sqlite3", isolation_level=None, timeout=0)
+        try:
+            # The lock is kept until the connection is closed, or its process has died.
+            self._index.executescript("PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; COMMIT")
+        except sqlite3.OperationalError as error:
+            self._index.close()
+            if error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                raise Busy from error
+            raise
+        self._index.execute("CREATE TABLE IF NOT EXISTS files (name TEXT PRIMARY KEY, sha256 TEXT NOT NULL)")
+        self._delete_unfinished()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._index.close()
+
+    def _delete_unfinished(self) -> None:
+        self._draft.unlink(missing_ok=True)
+        for unfinished in self.folder.glob(".*.unfinished"):
+            shutil.rmtree(unfinished)
 
     def backups(self) -> list[Path]:
         """The oldest first. One that was not finished is none."""
@@ -88,42 +113,43 @@ class Store:
     def path_of(self, sha256: str) -> Path:
         return self.folder / "bytes" / sha256[:2] / sha256
 
-    def take(self, file: Named) -> int:
-        """Copy a file of the storage, unless it is here; returns its bytes.
+    def take(self, file: Named) -> tuple[str, int]:
+        """Copy a file of the storage, unless it is here; returns its hash, and how many bytes were copied.
 
         Raises FileNotFoundError, and Damaged where its bytes are not those of its row.
         """
         known = self.sha256_of(file.name)
         if known and file.sha256 in ("", known) and self.path_of(known).exists():
-            return 0
-        draft = self.folder / f".{os.getpid()}.part"
+            return known, 0
         try:
-            sha256, size = _copied(file.name, draft)
+            sha256, size = _copied(file.name, self._draft)
             if file.sha256 not in ("", sha256):
                 raise Damaged(file.name)
             place = self.path_of(sha256)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            draft.replace(place)
+            place.parent.mkdir(exist_ok=True)
+            self._draft.replace(place)
         finally:
-            draft.unlink(missing_ok=True)
+            self._draft.unlink(missing_ok=True)
         self._index.execute("INSERT OR REPLACE INTO files VALUES (?, ?)", [file.name, sha256])
-        return size
+        return sha256, size
 
     def forget_all_but(self, keep: int) -> int:
         """Delete the oldest backups, and the bytes that no other one needs; returns how many bytes."""
         for old in self.backups()[:-keep]:
-            shutil.rmtree(old)
-        self._index.execute("CREATE TEMP TABLE needed (name TEXT PRIMARY KEY)")
+            # At once, as what is deleted in part is no backup.
+            old.rename(old.with_name(f".{old.name}.unfinished"))
+        self._delete_unfinished()
+        self._index.execute("CREATE TEMP TABLE needed (sha256 TEXT PRIMARY KEY)")
         for backup in self.backups():
-            needed = ([name] for name in names_in(backup))
+            needed = ([file.sha256] for file in files_in(backup))
             self._index.executemany("INSERT OR IGNORE INTO needed VALUES (?)", needed)
-        self._index.execute("DELETE FROM files WHERE name NOT IN (SELECT name FROM needed)")
-        return self._delete_unnamed_bytes()
+        self._index.execute("DELETE FROM files WHERE sha256 NOT IN (SELECT sha256 FROM needed)")
+        return self._delete_unneeded_bytes()
 
-    def _delete_unnamed_bytes(self) -> int:
+    def _delete_unneeded_bytes(self) -> int:
         freed = 0
         for path in self.folder.glob("bytes/*/*"):
-            if not self._index.execute("SELECT 1 FROM files WHERE sha256 = ?", [path.name]).fetchone():
+            if not self._index.execute("SELECT 1 FROM needed WHERE sha256 = ?", [path.name]).fetchone():
                 freed += path.stat().st_size
                 path.unlink()
         return freed
@@ -150,58 +176,77 @@ def make(store: Store, progress: Progress = iter) -> Path:
     Files are copied before the database and after: those that are deleted in between are in the first round.
     """
     made_at = timezone.now().strftime("%Y-%m-%dT%H-%M-%S.%fZ")
-    for unfinished in store.folder.glob(".*.unfinished"):
-        shutil.rmtree(unfinished)
     draft = store.folder / f".{made_at}.unfinished"
     draft.mkdir(mode=0o700)
-    round_ = Round(store)
+    copies = Copies(store)
     with connection.cursor() as cursor:
-        round_.copy(progress(named_files(cursor)))
+        copies.take(progress(named_files(cursor)))
     with dump.consistent(draft) as cursor:
         wanted = list(named_files(cursor))
-    round_.forget_what_failed()
-    round_.copy(progress(wanted))
-    with gzip.open(draft / "names.gz", "wt") as listed:
-        listed.writelines(f"{file.name}\n" for file in wanted)
-    key = Path(settings.VAR_DIR) / "secret_key"
-    if key.exists():
-        shutil.copy2(key, draft / "secret_key")
-    facts = Facts(made_at, connection.vendor, len(wanted), **round_.facts())
+    copies.there.clear()
+    copies.take(progress(wanted))
+    absent = [file.name for file in wanted if file.name not in copies.there]
+    damaged = _still_named(absent)
+    _write_files(draft, copies.there)
+    _write_private(draft / "secret_key", settings.SECRET_KEY)
+    facts = Facts(
+        made_at, connection.vendor, len(wanted), copies.copied, copies.bytes,
+        gone=[name for name in absent if name not in damaged], damaged=sorted(damaged),
+    )  # fmt: skip
     (draft / "facts.json").write_text(json.dumps(asdict(facts), indent=1))
-    return draft.rename(store.folder / made_at)
+    os.sync()  # its name says that it is whole, which must also be so when the power goes
+    made = draft.rename(store.folder / made_at)
+    sync_directory(store.folder)
+    return made
 
 
-class Round:
-    """Copies files and counts them."""
+class Copies:
+    """Files that were copied. ``there``: the hashes of those that the store has, copied now or before."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
+        self.there: dict[str, str] = {}
         self.copied, self.bytes = 0, 0
-        self.forget_what_failed()
 
-    def forget_what_failed(self) -> None:
-        self.gone: list[str] = []
-        self.damaged: list[str] = []
-
-    def copy(self, files: Iterable[Named]) -> None:
+    def take(self, files: Iterable[Named]) -> None:
         for file in files:
             try:
-                size = self.store.take(file)
-            except FileNotFoundError:
-                self.gone.append(file.name)
-            except Damaged:
-                self.damaged.append(file.name)
-            else:
-                self.copied += bool(size)
-                self.bytes += size
+                self.there[file.name], size = self.store.take(file)
+            except (FileNotFoundError, Damaged):
+                continue
+            self.copied += bool(size)
+            self.bytes += size
 
-    def facts(self) -> dict[str, Any]:
-        return {
-            "copied": self.copied,
-            "copied_bytes": self.bytes,
-            "gone": self.gone,
-            "damaged": self.damaged,
-        }
+
+def _still_named(names: list[str]) -> set[str]:
+    """Those that rows name now. A row that is being deleted is waited for: its files may have gone first."""
+    found: set[str] = set()
+    with transaction.atomic():
+        for field, rows in _naming(names):
+            found.update(rows.select_for_update().values_list(field.name, flat=True))
+    return found
+
+
+def _naming(names: list[str]) -> Iterator[tuple[FileField, QuerySet[Any]]]:
+    """The rows that name one of these, by the field in which they do."""
+    for start in range(0, len(names), ASKED_AT_ONCE):
+        some = names[start : start + ASKED_AT_ONCE]
+        for model, field in _file_fields():
+            yield field, model._default_manager.filter(**{f"{field.name}__in": some})
+
+
+def _write_files(backup: Path, hashes: dict[str, str]) -> None:
+    with gzip.open(backup / "files.gz", "wt") as listed:
+        listed.writelines(f"{sha256}  {name}\n" for name, sha256 in hashes.items())
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Whole or not at all, and for nobody else to read."""
+    draft = path.with_name(f".{path.name}.tmp")
+    draft.unlink(missing_ok=True)
+    draft.touch(mode=0o600)
+    draft.write_text(text)
+    draft.replace(path)
 
 
 def named_files(cursor: Any) -> Iterator[Named]:
@@ -227,10 +272,11 @@ def facts_of(backup: Path) -> Facts:
     return Facts(**json.loads((backup / "facts.json").read_text()))
 
 
-def names_in(backup: Path) -> Iterator[str]:
-    with gzip.open(backup / "names.gz", "rt") as listed:
+def files_in(backup: Path) -> Iterator[Named]:
+    with gzip.open(backup / "files.gz", "rt") as listed:
         for line in listed:
-            yield line.rstrip("\n")
+            sha256, _, name = line.rstrip("\n").partition("  ")
+            yield Named(name, sha256)
 
 
 def restore(store: Store, backup: Path, progress: Progress = iter) -> int:
@@ -239,35 +285,37 @@ def restore(store: Store, backup: Path, progress: Progress = iter) -> int:
     What is here already is looked at by its hash and left alone. May be done again when it was killed.
     Raises CannotRestore.
     """
-    facts = facts_of(backup)
+    facts, files = facts_of(backup), list(files_in(backup))
     if facts.database != connection.vendor:
         raise CannotRestore(
             f"The backup is of {facts.database}, and FLUXSITE_DATABASE_URL names {connection.vendor}. "
             "Restore it into the same, then move the data."
         )
-    written = 0
-    for name in progress(names_in(backup)):
-        written += _put_back(store, name) if name not in facts.gone else 0
+    for file in files:
+        if not store.path_of(file.sha256).exists():
+            raise CannotRestore(f"The backup does not have the bytes of {file.name}. Take another one.")
+    written = sum(_put_back(store, file) for file in progress(files))
     dump.restore(backup)
-    for model, field in _file_fields():
-        if field.name == "file":
-            # They were deleted while the backup was made; their rows are in it, for a moment more.
-            model._default_manager.filter(file__in=facts.gone).delete()
-    key = backup / "secret_key"
-    if key.exists():
-        shutil.copy2(key, Path(settings.VAR_DIR) / "secret_key")
+    _forget(facts.gone)
+    _write_private(Path(settings.VAR_DIR) / "secret_key", (backup / "secret_key").read_text())
     return written
 
 
-def _put_back(store: Store, name: str) -> bool:
-    sha256 = store.sha256_of(name)
-    if sha256 is None or not store.path_of(sha256).exists():
-        raise CannotRestore(f"The backup does not have the bytes of {name}. Take another one.")
-    if storage.exists(name):
-        with storage.open(name) as there:
-            if hashlib.file_digest(there, "sha256").hexdigest() == sha256:
+def _put_back(store: Store, file: Named) -> bool:
+    if storage.exists(file.name):
+        with storage.open(file.name) as there:
+            if hashlib.file_digest(there, "sha256").hexdigest() == file.sha256:
                 return False
-        storage.delete(name)
-    with store.path_of(sha256).open("rb") as file:
-        storage.save(name, File(file))
+        storage.delete(file.name)
+    with store.path_of(file.sha256).open("rb") as source:
+        storage.save(file.name, File(source))
     return True
+
+
+def _forget(gone: list[str]) -> None:
+    """End what was being deleted while the backup was made: a row goes, or its mere preview does."""
+    for field, rows in _naming(gone):
+        if field.blank:
+            rows.update(**{field.name: ""})
+        else:
+            rows.delete()

@@ -21,6 +21,8 @@ def consistent(folder: Path) -> Iterator[Any]:
     if connection.vendor == "sqlite":
         with closing(sqlite3.connect(folder / _SQLITE)) as copy:
             _copy_sqlite(connection.settings_dict["NAME"], copy)
+            # Without a log beside it, it can be read where nobody may write.
+            copy.execute("PRAGMA journal_mode=DELETE")
             yield copy.cursor()
         return
     with transaction.atomic(), connection.cursor() as cursor:
@@ -45,7 +47,8 @@ def restore(folder: Path) -> None:
 
 def _copy_sqlite(source: Any, target: sqlite3.Connection) -> None:
     """In one go: writers go on beside it, as the log is written ahead."""
-    with closing(sqlite3.connect(f"file:{source}?mode=ro", uri=True)) as opened:
+    address = f"{Path(source).absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(address, uri=True)) as opened:
         opened.backup(target)
 
 
@@ -55,6 +58,9 @@ def _run(program: str, *options: str) -> None:
     names = {"PGHOST": "HOST", "PGPORT": "PORT", "PGUSER": "USER", "PGPASSWORD": "PASSWORD"}
     names |= {"PGDATABASE": "NAME"}
     ours = {variable: str(database[name]) for variable, name in names.items() if database[name]}
+    # sslmode=verify-full and its like hold for it too.
+    options_of_tls = {name for name in database["OPTIONS"] if name.startswith("ssl")}
+    ours |= {f"PG{name.upper()}": str(database["OPTIONS"][name]) for name in options_of_tls}
     done = subprocess.run(
         [_found(program), *options], env={**os.environ, **ours}, capture_output=True, text=True, check=False
     )

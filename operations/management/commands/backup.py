@@ -1,14 +1,19 @@
 """``manage.py backup DIR``: a copy of everything that cannot be made again."""
 
+import sqlite3
 from argparse import ArgumentParser
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
 from tqdm import tqdm
 
 from operations import backup
+
+NAMED_AT_MOST = 20
 
 
 class Command(BaseCommand):
@@ -24,9 +29,24 @@ class Command(BaseCommand):
     def handle(self, *args: Any, directory: Path, keep: int | None, **options: Any) -> None:
         if keep is not None and keep < 1:
             raise CommandError(f"--keep {keep}: keep 1 backup or more.")
+        for ours in (settings.MEDIA_ROOT, settings.VAR_DIR):
+            if directory.resolve().is_relative_to(Path(ours).resolve()):
+                raise CommandError(
+                    f"{directory} is inside of {ours}, and would be lost with it. Name another."
+                )
+        try:
+            self._back_up(directory, keep)
+        except backup.Busy as error:
+            raise CommandError(f"Another backup into {directory} is being made. Wait for it.") from error
+        except (OSError, sqlite3.Error, DatabaseError) as error:
+            raise CommandError(
+                f"No backup was made: {error}. Earlier ones are whole. Mend it and run this again; "
+                "files that were copied are not copied twice."
+            ) from error
+
+    def _back_up(self, directory: Path, keep: int | None) -> None:
         with backup.Store(directory) as store:
-            made = backup.make(store, partial(tqdm, unit=" files", disable=None))
-            self._say(made)
+            self._say(backup.make(store, partial(tqdm, unit=" files", disable=None)))
             if keep:
                 freed = store.forget_all_but(keep)
                 self.stdout.write(f"{len(store.backups())} kept, {freed / 1e6:,.1f} MB freed.")
@@ -36,8 +56,11 @@ class Command(BaseCommand):
         new = f"{facts.copied:,} new ({facts.copied_bytes / 1e6:,.1f} MB)"
         self.stdout.write(f"{made}: {facts.files:,} files, of them {new}.")
         if facts.gone:
-            self.stdout.write(f"{len(facts.gone):,} files were deleted meanwhile, or missing before.")
-        for name in facts.damaged:
-            self.stderr.write(self.style.ERROR(f"{name} is damaged, and not in the backup: manage.py verify"))
+            self.stdout.write(f"{len(facts.gone):,} files were deleted meanwhile.")
+        for name in facts.damaged[:NAMED_AT_MOST]:
+            self.stderr.write(self.style.ERROR(f"{name} is missing or damaged"))
         if facts.damaged:
-            raise CommandError(f"{len(facts.damaged)} files are damaged. All else is in the backup.")
+            raise CommandError(
+                f"{len(facts.damaged):,} files are missing or damaged: manage.py verify --hash. "
+                "All else is in the backup; no older one was deleted."
+            )

@@ -1,5 +1,6 @@
 """``manage.py restore DIR``: put a backup back."""
 
+import sqlite3
 from argparse import ArgumentParser
 from functools import partial
 from pathlib import Path
@@ -27,12 +28,17 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, directory: Path, replace: bool, **options: Any) -> None:
         self._check_target(replace)
-        with backup.Store(directory) as store:
-            chosen = self._chosen(store, options["backup"])
-            try:
-                written = backup.restore(store, chosen, partial(tqdm, unit=" files", disable=None))
-            except backup.CannotRestore as error:
-                raise CommandError(str(error)) from error
+        store = backup.Store(directory)
+        chosen = self._chosen(store, options["backup"])
+        try:
+            written = backup.restore(store, chosen, partial(tqdm, unit=" files", disable=None))
+        except backup.CannotRestore as error:
+            raise CommandError(str(error)) from error
+        except (OSError, sqlite3.Error, DatabaseError) as error:
+            raise CommandError(
+                f"Restored in part: {error}. Mend it and run this again; if it says that there are accounts, "
+                "with --replace."
+            ) from error
         self.stdout.write(f"Restored {chosen.name}; {written:,} files written. Now: manage.py verify --hash")
 
     @staticmethod
