@@ -7,8 +7,10 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from django.conf import settings
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 
@@ -39,10 +41,20 @@ def restore(folder: Path) -> None:
         with closing(sqlite3.connect(connection.settings_dict["NAME"])) as live:
             _copy_sqlite(folder / _SQLITE, live)
     else:
-        connection.close()
-        how = ("--clean", "--if-exists", "--no-owner", "--single-transaction", "--exit-on-error")
-        _run("pg_restore", *how, f"--dbname={connection.settings_dict['NAME']}", str(folder / _POSTGRESQL))
+        _restore_postgresql(folder / _POSTGRESQL)
     call_command("migrate", verbosity=0)
+
+
+def _restore_postgresql(dump: Path) -> None:
+    """In one transaction: what is there stays if it fails. Tables that the dump does not know go, too."""
+    with TemporaryDirectory(dir=settings.VAR_DIR) as folder:
+        script = f"{folder}/restore.sql"
+        _run("pg_restore", "--clean", "--if-exists", "--no-owner", f"--file={script}", str(dump))
+        tables = ", ".join(map(connection.ops.quote_name, connection.introspection.table_names()))
+        drop = [f"--command=DROP TABLE {tables} CASCADE"] if tables else []
+        connection.close()
+        how = ("--single-transaction", "--set=ON_ERROR_STOP=1", "--no-psqlrc", "--quiet")
+        _run("psql", *how, *drop, f"--file={script}")
 
 
 def _copy_sqlite(source: Any, target: sqlite3.Connection) -> None:
@@ -62,17 +74,21 @@ def _run(program: str, *options: str) -> None:
     options_of_tls = {name for name in database["OPTIONS"] if name.startswith("ssl")}
     ours |= {f"PG{name.upper()}": str(database["OPTIONS"][name]) for name in options_of_tls}
     done = subprocess.run(
-        [_found(program), *options], env={**os.environ, **ours}, capture_output=True, text=True, check=False
+        [_found(program, connection.pg_version // 10_000), *options],  # type: ignore[attr-defined]
+        env={**os.environ, **ours},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise CommandError(f"{program} ended with: {done.stderr.strip() or done.returncode}")
 
 
-def _found(program: str) -> str:
-    """Debian keeps several versions, and the newest can read from all."""
-    versions = Path("/usr/lib/postgresql").glob(f"*/bin/{program}")
-    newest = max(versions, key=lambda path: int(path.parts[-3]), default=None)
-    found = str(newest) if newest else shutil.which(program)
+def _found(program: str, server: int) -> str:
+    """Debian keeps several versions: the server's own, or the next newer one, which it understands best."""
+    there = {int(path.parts[-3]): path for path in Path("/usr/lib/postgresql").glob(f"*/bin/{program}")}
+    fitting = [version for version in there if version >= server] or list(there)
+    found = str(there[min(fitting)]) if fitting else shutil.which(program)
     if found is None:
         raise CommandError(f"There is no {program}. On Debian and Ubuntu: apt install postgresql-client.")
     return found

@@ -68,6 +68,26 @@ def test_all_of_it_comes_back(alice: User, tmp_path: Path, media: Path, settings
     assert list(Image.objects.matching(alice, "star")) == [image]
 
 
+@pytest.mark.skipif(not ON_POSTGRESQL, reason="SQLite's copy takes the place of the whole file")
+def test_tables_of_a_newer_version_do_not_stand_in_the_way(alice: User, tmp_path: Path) -> None:
+    """As after an upgrade that is taken back; and if the copy cannot be read nothing is changed."""
+    say("backup", str(tmp_path / "backups"))
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE newer (job uuid REFERENCES generation_job, lora uuid)")
+    with backup.Store(tmp_path / "backups") as store:
+        (made,) = store.backups()
+    copy = made / "database.dump"
+    whole = copy.read_bytes()
+    copy.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CommandError, match="pg_restore ended with"):
+        say("restore", str(tmp_path / "backups"), "--replace")
+    assert "newer" in connection.introspection.table_names()
+    copy.write_bytes(whole)
+    say("restore", str(tmp_path / "backups"), "--replace")
+    assert "newer" not in connection.introspection.table_names()
+    assert User.objects.get() == alice
+
+
 def test_the_second_backup_copies_only_what_is_new(alice: User, tmp_path: Path) -> None:
     finished(alice)
     say("backup", str(tmp_path / "backups"))
