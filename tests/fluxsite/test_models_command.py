@@ -10,11 +10,11 @@ from django.core.management import CommandError, call_command
 
 from accounts.models import User
 from files import shared_models
-from generation.runner import WorkerProcess
 from gpu.model_card import ModelCard
 from gpu.model_size import ModelSize
 from gpu.models import Worker
 from tests.conftest import submit
+from tests.generation.test_runner import new_process
 
 DEMO = Path(__file__).resolve().parents[2] / "demo" / "model"
 
@@ -63,11 +63,11 @@ def test_its_size_is_known_before_its_weights_are_there(settings: Any) -> None:
 
 
 @pytest.mark.usefixtures("shared_demo")
-@pytest.mark.django_db(transaction=True)
+@pytest.mark.django_db
 def test_a_worker_fetches_it_before_it_takes_a_job(alice: User, settings: Any) -> None:
     shared_models.fetch("demo", Path(settings.FLUXSITE_MODEL), weights=False)
     job = submit(alice)
-    process = WorkerProcess("bf16")
+    process = new_process()
     settings.SHARED_MODEL = "misspelt"
     said = process.run_next_job()
     assert said == "Waits for the model: There is no shared model misspelt. There are: demo."
@@ -77,7 +77,5 @@ def test_a_worker_fetches_it_before_it_takes_a_job(alice: User, settings: Any) -
     assert Worker.objects.get().state == "waiting"
     settings.SHARED_MODEL = "demo"
     process.run_next_job()
-    process.finish_saving()
     job.refresh_from_db()
     assert (job.state, job.images.get().model, job.attempt) == ("succeeded", process.card.name, 1)
-    process.settle()
