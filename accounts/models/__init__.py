@@ -1,0 +1,22 @@
+"""People, their API tokens, what they may use and what they used."""
+
+from accounts.models.invitation import Invitation, InvitationClosed, InvitationQuerySet
+from accounts.models.token import RENEWED_FOR, RENEWED_WITHIN, ApiToken
+from accounts.models.usage import Quota, UsageEntry
+from accounts.models.user import AlreadySetUp, LastAdministrator, Offboarding, User, UserManager
+
+__all__ = [
+    "RENEWED_FOR",
+    "RENEWED_WITHIN",
+    "AlreadySetUp",
+    "ApiToken",
+    "Invitation",
+    "InvitationClosed",
+    "InvitationQuerySet",
+    "LastAdministrator",
+    "Offboarding",
+    "Quota",
+    "UsageEntry",
+    "User",
+    "UserManager",
+]
