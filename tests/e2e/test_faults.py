@@ -49,7 +49,9 @@ def either(studios: Studios, request: pytest.FixtureRequest) -> FaultyStudio:
 # Killed ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("part", ["worker", "sentinel", "main", "pusher", "monitor"])
+@pytest.mark.parametrize(
+    "part", ["worker", "sentinel", pytest.param("main", marks=pytest.mark.slow), "pusher", "monitor"]
+)
 def test_whatever_of_a_cluster_is_killed_the_job_succeeds_and_nothing_goes_on_headless(
     studio: FaultyStudio, part: str
 ) -> None:

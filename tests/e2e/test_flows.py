@@ -75,11 +75,11 @@ def test_by_keyboard_alone(studio: Studio, page: Page) -> None:
     expect(page.locator("[data-job][data-seed='4712'] img")).to_have_count(1, timeout=SECONDS)
     tab_to(page, "[data-job][data-seed='4712'] .tile a")
     page.keyboard.press("Enter")
-    expect(page).to_have_url(re.compile("/images/"))
+    page.wait_for_url(re.compile("/images/"))
     expect(page.locator("main")).to_contain_text("a blue ring by keyboard")
 
     page.keyboard.press("g")
-    expect(page).to_have_url(f"{studio.url}/gallery/")
+    page.wait_for_url(f"{studio.url}/gallery/")  # and until its scripts listen
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
