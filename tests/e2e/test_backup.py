@@ -120,7 +120,7 @@ def rows_of(environment: dict[str, str]) -> dict[str, Any]:
     return dict(json.loads(manage(environment, "shell", "--no-imports", "-c", ROWS)))
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def test_a_backup_under_load_brings_all_of_it_back(
     tmp_path: Path, database: str, request: pytest.FixtureRequest
 ) -> None:

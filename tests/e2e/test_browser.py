@@ -6,12 +6,14 @@ from collections.abc import Callable
 from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.pixels import mean, nearest, opened
-from tests.e2e.studio import PASSWORD, Studio
+from tests.e2e.studio import PASSWORD, Studio, wait_for
 
 Start = Callable[..., Studio]
 STAR = "a big yellow star on a blue background"
 SECONDS = 60_000
 FORM = "form#generate"
+# Jobs that wait or are drawn.
+ACTIVE = "from generation.models import Job; print(Job.objects.active().count())"
 READY = f"{FORM}[data-ready=yes]"  # the page's script has begun to listen
 
 # Keeps every text that the jobs have shown.
@@ -130,6 +132,7 @@ def test_a_prompt_is_text_everywhere(studio: Studio, page: Page) -> None:
 
 def test_a_paused_engine_is_resumed_on_its_page_and_draws_what_waited(studio: Studio, page: Page) -> None:
     log_in(page, studio)
+    wait_for(lambda: studio.shell(ACTIVE) == "0")  # the LoRAs of a new studio are tried on FP4, too
     workers = page.context.new_page()
     workers.goto(f"{studio.url}/workers/")
     workers.get_by_role("button", name="Pause FP4", exact=True).click()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.e2e.studio import wait_for
 from tests.e2e.test_browser import READY, SECONDS, log_in
@@ -38,9 +38,10 @@ def studio(studios: Studios) -> FaultyStudio:
 
 # Both run at the same time where pytest-xdist has two processes.
 ON_POSTGRESQL = pytest.mark.xdist_group("faults on PostgreSQL")
+POSTGRESQL = pytest.param("postgresql", marks=ON_POSTGRESQL)
 
 
-@pytest.fixture(scope="class", params=["sqlite", pytest.param("postgresql", marks=ON_POSTGRESQL)])
+@pytest.fixture(scope="class", params=["sqlite", POSTGRESQL])
 def either(studios: Studios, request: pytest.FixtureRequest) -> FaultyStudio:
     """The studio on either database."""
     return studios.on(request.param)
@@ -145,6 +146,7 @@ def elsewhere(either: FaultyStudio, tmp_path_factory: pytest.TempPathFactory) ->
 class TestTwoHosts:
     """One is told of the job, the other waits for a chance to take it."""
 
+    @pytest.mark.parametrize("either", [POSTGRESQL], indirect=True, scope="class")
     def test_a_load_longer_than_the_lease_is_no_reason_to_draw_twice(
         self, either: FaultyStudio, elsewhere: Host
     ) -> None:
@@ -157,7 +159,17 @@ class TestTwoHosts:
         assert either.outcomes(pk) == ["succeeded"]
         assert float(either.worker_says("load_seconds", "elsewhere")) > 4
 
-    @pytest.mark.parametrize("when", ["while-drawing", "before-storing"])
+    @pytest.mark.parametrize(
+        ("either", "when"),
+        [
+            ("sqlite", "while-drawing"),
+            pytest.param("postgresql", "before-storing", marks=ON_POSTGRESQL),
+            pytest.param("sqlite", "before-storing", marks=pytest.mark.slow),
+            pytest.param("postgresql", "while-drawing", marks=[ON_POSTGRESQL, pytest.mark.slow]),
+        ],
+        indirect=["either"],
+        scope="class",
+    )
     def test_a_worker_that_wakes_up_after_its_lease_changes_nothing(
         self, either: FaultyStudio, elsewhere: Host, when: str
     ) -> None:
@@ -378,27 +390,30 @@ def open_page(browser: Browser, studio: FaultyStudio) -> Iterator[Page]:
     context.close()
 
 
-def send(page: Page) -> None:
-    """Ask for a picture that takes two seconds, and see that it is being drawn."""
+def send(page: Page) -> Locator:
+    """Ask for a picture that takes two seconds; returns its job on the page, which is being drawn."""
     page.get_by_label("Prompt").fill(f"{PROMPT} fault:slow")
     page.locator("label:has(input[name=engine][value=bf16])").click()
     page.get_by_role("button", name=re.compile("^Generate")).click()
-    expect(page.locator("[data-job][data-state=running]")).to_contain_text("Step", timeout=SECONDS)
+    running = page.locator("[data-job][data-state=running]")
+    expect(running).to_contain_text("Step", timeout=SECONDS)
+    return page.locator(f"[data-job='{running.get_attribute('data-job')}']")
 
 
-def expect_picture(page: Page) -> None:
-    expect(page.locator("[data-job][data-state=succeeded] img").first).to_be_visible(timeout=SECONDS)
+def expect_picture(page: Page, job: Locator) -> None:
+    """The page has it, and says no more that nobody answers."""
+    expect(job.locator("img")).to_be_visible(timeout=SECONDS)
+    expect(page.locator("#banner")).to_be_hidden(timeout=SECONDS)
 
 
 def test_an_open_page_gets_its_picture_though_web_process_and_worker_were_killed(
     studio: FaultyStudio, browser: Browser
 ) -> None:
     with open_page(browser, studio) as page:
-        send(page)
+        job = send(page)
         studio.process_of("gunicorn").kill()
         studio.cluster.part("worker").kill()
-        expect_picture(page)
-        expect(page.locator("#banner")).to_be_hidden()
+        expect_picture(page, job)
 
 
 def test_an_open_page_says_that_the_server_is_gone_and_shows_the_picture_when_it_is_back(
@@ -406,9 +421,8 @@ def test_an_open_page_says_that_the_server_is_gone_and_shows_the_picture_when_it
 ) -> None:
     studio = studios.on("sqlite")
     with open_page(browser, studio) as page:
-        send(page)
+        job = send(page)
         studio.kill()
         expect(page.locator("#banner")).to_contain_text("No answer from the server")
         studios.start_again("sqlite")
-        expect_picture(page)
-        expect(page.locator("#banner")).to_be_hidden()
+        expect_picture(page, job)

@@ -56,7 +56,10 @@ def test_a_second_ctrl_c_stops_at_once(start: Start) -> None:
     assert state_of(studio, pk).startswith("running")
 
 
-@pytest.fixture(params=[pytest.param("sqlite", marks=pytest.mark.xdist_group("studio")), "postgresql"])
+BY_HAND = pytest.param("postgresql", marks=pytest.mark.slow)  # test_faults has much of it there
+
+
+@pytest.fixture(params=[pytest.param("sqlite", marks=pytest.mark.xdist_group("studio")), BY_HAND])
 def either(request: pytest.FixtureRequest) -> tuple[Studio, Api]:
     """A studio on each database."""
     if request.param == "sqlite":
