@@ -70,7 +70,10 @@ def wait_for(condition: Callable[[], T], seconds: float = PATIENCE_SECONDS) -> T
 
 
 class Studio:
-    """``./run`` on ``data``, a directory, and on a free port; ``environment`` comes on top of a clean one."""
+    """``./run`` on ``data``, a directory, and on a free port; ``environment`` comes on top of a clean one.
+
+    A new directory is one that ``./run`` has prepared before: what is left to do then is what it ends with.
+    """
 
     def __init__(self, data: Path, *options: str, **environment: str) -> None:
         self.log = data.with_suffix(".log")
@@ -84,14 +87,16 @@ class Studio:
             "FLUXSITE_REQUESTS_A_MINUTE": "1000000",
             **environment,
         }
+        command = [str(ROOT / "run")]
         if "FLUXSITE_DATABASE_URL" not in environment and not data.exists():
             shutil.copytree(new_studio(), data)
+            command = [*MANAGE, "up"]
         if "--port" not in options:
             options = ("--port", str(free_port()), *options)
         self._console: subprocess.Popen[str] | None = None
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                [str(ROOT / "run"), *options], env=self.environment, stdin=subprocess.DEVNULL,
+                [*command, *options], env=self.environment, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
         try:

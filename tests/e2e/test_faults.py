@@ -51,7 +51,13 @@ def either(studios: Studios, request: pytest.FixtureRequest) -> FaultyStudio:
 
 
 @pytest.mark.parametrize(
-    "part", ["worker", "sentinel", pytest.param("main", marks=pytest.mark.slow), "pusher", "monitor"]
+    "part",
+    [
+        "worker",
+        "sentinel",
+        "pusher",
+        *(pytest.param(part, marks=pytest.mark.slow) for part in ("main", "monitor")),
+    ],
 )
 def test_whatever_of_a_cluster_is_killed_the_job_succeeds_and_nothing_goes_on_headless(
     studio: FaultyStudio, part: str
