@@ -79,6 +79,9 @@ def nvidia() -> list[Device]:
         return []
     try:
         found = [_nvidia(index) for index in range(pynvml.nvmlDeviceGetCount())]
+    except pynvml.NVMLError as error:
+        log.warning("NVIDIA's GPUs cannot be counted: %s", error)
+        return []
     finally:
         pynvml.nvmlShutdown()
     return [device for device in found if device]

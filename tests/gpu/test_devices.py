@@ -27,6 +27,7 @@ class Nvml:
     def __init__(self, gpus: list[Device | pynvml.NVMLError]) -> None:
         self.gpus = gpus
         self.started = 0
+        self.cannot_count = False
 
     def nvmlInit(self) -> None:  # noqa: N802 (the names are NVML's)
         self.started += 1
@@ -35,6 +36,8 @@ class Nvml:
         self.started -= 1
 
     def nvmlDeviceGetCount(self) -> int:  # noqa: N802
+        if self.cannot_count:
+            raise pynvml.NVMLError(pynvml.NVML_ERROR_UNKNOWN)
         return len(self.gpus)
 
     def nvmlDeviceGetHandleByIndex(self, index: int) -> Any:  # noqa: N802
@@ -139,6 +142,16 @@ def test_a_driver_that_does_not_answer_is_told(
     with caplog.at_level(logging.WARNING):
         assert devices.nvidia() == []
     assert "cannot be listed" in caplog.text
+
+
+def test_gpus_that_cannot_be_counted_are_none_for_now(
+    machine: Machine, caplog: pytest.LogCaptureFixture
+) -> None:
+    nvml = machine(RTX_4090)
+    nvml.cannot_count = True
+    assert devices.nvidia() == []
+    assert "cannot be counted" in caplog.text
+    assert nvml.started == 0
 
 
 def test_a_lost_gpu_does_not_hide_the_others(machine: Machine, caplog: pytest.LogCaptureFixture) -> None:
