@@ -139,7 +139,18 @@ def draw_while_one_is_cut_off(studio: Studio, cut: Host, other: Host) -> None:
 
     wait_for(lambda: drawn_by(cut) > 3 and drawn_by(other) > 3)
     before = drawn_by(cut)
-    cut.cut_off()
+    held = f"Job.objects.filter(state='running', worker__host='{cut.name}').count()"
+
+    def cut_off_with_a_job() -> bool:
+        """Between two jobs it has none to lose: then once more."""
+        cut.cut_off()
+        time.sleep(0.5)
+        if int(studio.shell(f"from generation.models import Job; print({held})")):
+            return True
+        cut.connect()
+        return False
+
+    wait_for(cut_off_with_a_job)
     lost = "UsageEntry.objects.filter(outcome='lost').count()"
     wait_for(lambda: int(studio.shell(f"from accounts.models import UsageEntry; print({lost})")) > 0)
     time.sleep(1)
