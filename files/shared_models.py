@@ -61,8 +61,7 @@ def share(directory: Path, name: str, progress: Progress = iter, **facts: Any) -
 
     What is killed half-way goes on where it was when it is asked again. Raises NameTaken.
     """
-    there = {path: Part(path, *_digest(directory / path)) for path in _paths(directory)}
-    parts = list(there.values())
+    parts = [Part(path, *_digest(directory / path)) for path in _paths(directory)]
     text = json.dumps({**facts, "parts": [asdict(part) for part in parts]}, indent=1)
     index = f"{FOLDER}/{name}.json"
     if storage.exists(index) and _parts(_index(name)) != parts:

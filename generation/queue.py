@@ -24,7 +24,7 @@ from gpu.models import Worker
 if TYPE_CHECKING:
     from accounts.models import User
     from generation.models import Job
-# Asked at each step, and so in SQL: Django takes six times as long to build it as the database to answer.
+# Asked at each step, and so in SQL, which Django need not build each time.
 _GOES_ON = """
 SELECT 1 FROM generation_job
 WHERE id = %s AND attempt = %s AND state = 'running' AND cancel_requested_at IS NULL

@@ -55,7 +55,7 @@ class FluxEngine(ABC):
     # Whether the same spec gives the same bytes in any process on the same machine.
     reproducible: ClassVar[bool] = False
     # Whether torch leaves out what only training needs: the demo model draws 128 px in 0.95 of the time, and
-    # the same bytes. Not while weights are moved, nor with libraries that it was not tried with.
+    # the same bytes (of 12 pictures). Not while weights are moved, nor with libraries it was not tried with.
     inference_mode: ClassVar[bool] = False
 
     def __init__(self, config: EngineConfig, plan: Plan) -> None:
