@@ -194,7 +194,7 @@ def _timer() -> str:
 
 
 def _cleanup(where: Installation, web: bool) -> str:
-    # Where there is no housekeeping nobody else begins a new log.
+    # Where there is no housekeeping nobody else compresses older logs.
     rotate = "" if web else f"ExecStartPre={where.manage('logs', 'rotate')}\n"
     how = f"Type=oneshot\n{rotate}Nice=19\nIOSchedulingClass=idle\n"
     return _service(where, "cleanup", where.manage("cleanup"), WEB if web else "", how)
