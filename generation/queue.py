@@ -29,6 +29,12 @@ _GOES_ON = """
 SELECT 1 FROM generation_job
 WHERE id = %s AND attempt = %s AND state = 'running' AND cancel_requested_at IS NULL
 """
+# Of a claim, between two of its questions.
+TURN_SECONDS = 5
+_TURN = """
+SELECT set_config('idle_in_transaction_session_timeout', %s, true),
+    pg_advisory_xact_lock(hashtext('claim'), hashtext(%s))
+"""
 
 
 def _lease() -> timedelta:
@@ -113,12 +119,14 @@ class JobQuerySet(models.QuerySet["Job"]):
         """Until the transaction ends no other worker claims a job of this engine.
 
         Without it all of them choose the same first row, and all but one choose again: with 128 workers that
-        halved what 64 got done (``bench.scale``). On SQLite a transaction is IMMEDIATE and alone anyway.
+        halved what 64 got done (``bench.scale``). A host that is cut off or frozen meanwhile loses its turn:
+        else the server, which hears nothing, would keep it for hours. On SQLite a transaction is IMMEDIATE
+        and alone anyway.
         """
         connection = connections[self.db]
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_xact_lock(hashtext('claim'), hashtext(%s))", [engine])
+                cursor.execute(_TURN, [f"{TURN_SECONDS}s", engine])
 
     def _take(self, job: "Job", worker: Worker, stage: str) -> bool:
         """Claim this one, unless it is no longer as ``job`` says."""

@@ -2,21 +2,21 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from threading import Barrier
+from threading import Barrier, Event
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from django.db import connection
+from django.db import InternalError, connection, transaction
 from django.db.models.functions import Now
 
 from accounts.models import UsageEntry, User
-from generation import operations
+from generation import operations, queue
 from generation.models import Job, lora_set
 from generation.queue import JobQuerySet
 from gpu.models import Mode, Pool, Worker
 from loras.models import Lora
-from tests.conftest import asked, submit
+from tests.conftest import ON_POSTGRESQL, asked, submit
 from tests.generation.drawn import draw
 
 THREADS = 8
@@ -82,6 +82,38 @@ def test_workers_that_claim_at_once_do_not_look_at_the_same_job(
     with ThreadPoolExecutor(THREADS) as threads:
         assert set(threads.map(claims, workers)) == jobs
     assert len(looks) == THREADS
+
+
+@pytest.mark.skipif(not ON_POSTGRESQL, reason="SQLite has one host")
+@pytest.mark.django_db(transaction=True)
+def test_a_host_that_is_silent_in_the_middle_of_a_claim_does_not_stop_the_others(
+    alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "TURN_SECONDS", 1)
+    submit(alice)
+    silent, over = Event(), Event()
+
+    @transaction.atomic
+    def begin_to_claim() -> None:
+        Job.objects.all()._wait_for_turn("bf16")
+        silent.set()
+        over.wait(60)
+        Job.objects.count()
+
+    def fall_silent() -> None:
+        try:
+            with pytest.raises(InternalError, match="idle-in-transaction"):
+                begin_to_claim()
+        finally:
+            connection.close()
+
+    worker = Worker.start("atelier-01", "cpu", "bf16", 101)
+    with ThreadPoolExecutor(1) as threads:
+        other = threads.submit(fall_silent)
+        silent.wait(60)
+        assert claim(worker)
+        over.set()
+        other.result()
 
 
 def test_it_gives_a_worker_jobs_of_its_engine_only(alice: User, worker: Worker) -> None:
