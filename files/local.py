@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 from pathlib import Path
 from urllib.parse import quote
 
@@ -9,6 +10,8 @@ from django.conf import settings
 from django.core.files.base import File
 from django.core.files.storage import FileSystemStorage
 from django.http import FileResponse, HttpResponse, HttpResponseBase
+
+from files.signals import before_delete, before_save
 
 
 class LocalStorage(FileSystemStorage):
@@ -27,9 +30,10 @@ class LocalStorage(FileSystemStorage):
         return Path(self.path("incoming"))  # on the same file system, so that a draft is renamed
 
     def _save(self, name: str, content: "File[bytes]") -> str:
+        before_save.send(type(self), storage=self)
         path = Path(self.path(name))
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
         try:
             self._write(draft, content)
             draft.replace(path)
@@ -46,6 +50,11 @@ class LocalStorage(FileSystemStorage):
             file.flush()
             os.fchmod(file.fileno(), self.file_permissions_mode or 0o640)
             os.fsync(file.fileno())
+
+    def delete(self, name: str) -> None:
+        """Raises what a receiver of ``before_delete`` raises; the file stays then."""
+        before_delete.send(type(self), storage=self)
+        super().delete(name)
 
     def adopt(self, path: Path, name: str) -> None:
         place = Path(self.path(name))

@@ -15,6 +15,7 @@ from storages.backends.s3 import S3Storage
 
 from files.address import LINK_SECONDS
 from files.cache import Cache
+from files.signals import before_delete, before_save
 from files.storage import Away
 
 
@@ -47,10 +48,13 @@ class SharedStorage(S3Storage):  # type: ignore[misc]
             return super().open(name, mode).open()
 
     def save(self, name: str | None, content: Any, max_length: int | None = None) -> str:
+        before_save.send(type(self), storage=self)
         with _told(name):
             return str(super().save(name, content, max_length))
 
     def delete(self, name: str) -> None:
+        """Raises what a receiver of ``before_delete`` raises; the file stays then."""
+        before_delete.send(type(self), storage=self)
         with _told(name):
             super().delete(name)
 

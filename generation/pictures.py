@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import logging
 from typing import Any
 
 import PIL.Image
@@ -17,6 +18,8 @@ from generation.models import Image, Job
 from generation.png_metadata import Recipe, RecipeLora
 from gpu.engines import Cancelled
 from gpu.model_card import ModelCard
+
+log = logging.getLogger(__name__)
 
 THUMBNAIL_SIDE = 512
 
@@ -69,8 +72,12 @@ def record(row: Image) -> Image:
 
 
 def _delete_files(row: Image) -> None:
-    storage.delete(str(row.file))
-    storage.delete(str(row.thumbnail))
+    """Delete what was written a moment ago; what stays has no row, and a cleanup finds it."""
+    try:
+        storage.delete(str(row.file))
+        storage.delete(str(row.thumbnail))
+    except OSError as error:
+        log.warning("The files of a picture that is not kept stay until a cleanup: %s", error)
 
 
 def recipe(job: Job, seed: int, **drawn: Any) -> Recipe:

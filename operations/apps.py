@@ -8,8 +8,11 @@ class OperationsConfig(AppConfig):
     name = "operations"
 
     def ready(self) -> None:
-        from operations import checks  # noqa: F401 (registers the system check)
+        from files.signals import before_delete, before_save
+        from operations import checks, studio  # noqa: F401 (registers the system check)
 
+        before_save.connect(studio.claim_empty_storage)
+        before_delete.connect(studio.keep_foreign_files)
         post_migrate.connect(_schedule, sender=self)
 
 

@@ -17,6 +17,7 @@ from generation.models import Job
 from generation.words import duration
 from gpu.engines import ENGINES
 from gpu.models import Mode, Pool, Worker
+from operations import studio
 from operations.models import Cleanup
 
 log = logging.getLogger(__name__)
@@ -152,4 +153,15 @@ def _first_line(error: Exception) -> str:
     return str(error).partition("\n")[0]
 
 
-CHECKS: tuple[Check, ...] = (disk, workers, queue, cleanup)
+def owner() -> Finding:
+    """The database and the files are of one studio."""
+    try:
+        studio.confirm()
+    except OSError as error:
+        return Finding(
+            "studio", False, str(error), "Until then no file is deleted, and no backup is made or restored."
+        )
+    return Finding("studio", True, f"Database and files are those of {studio.identity().database}.")
+
+
+CHECKS: tuple[Check, ...] = (disk, owner, workers, queue, cleanup)

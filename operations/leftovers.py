@@ -24,33 +24,54 @@ from files import storage
 from generation.models import Image, Job, ShareLink
 from loras.library import draft_of
 from loras.models import Lora, Upload
-from operations import log_files
+from operations import log_files, quarantine
 from operations.models import Kind
 
 # A picture's files are written before its row: longer than any attempt takes in between.
 LEAST_SAFE = timedelta(hours=1)
 # A query may name 32,766 rows on SQLite, and a day may have more pictures.
 ASKED_AT_ONCE = 1000
+# More files without a row than both of these mean that the database is the wrong one, or is an old one.
+ORPHANS_MOST, ORPHANS_SHARE = 100, 0.1
+
+
+class TooManyOrphans(Exception):
+    """So many files have no row that the database is doubted. The text is a sentence with the remedy."""
+
+    def __init__(self, orphans: int, files: int) -> None:
+        super().__init__(
+            f"{orphans:,} of {files:,} files in the storage have no row in the database. Nothing was moved "
+            "or deleted: the database may be the wrong one, or an older copy. If it is the right one, run "
+            "manage.py cleanup, or verify --repair, with --all-orphans."
+        )
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """``delete`` returns whether it was still there, and still nothing that somebody wants."""
+    """``delete`` returns whether it was still there, and still nothing that somebody wants.
+
+    ``size``: in bytes. ``frees`` is False where the bytes stay, in the quarantine.
+    """
 
     name: str
     when: datetime
     size: int
     delete: Callable[[], bool]
+    frees: bool = True
 
 
 def safe_age() -> timedelta:
     return max(LEAST_SAFE, 2 * timedelta(seconds=settings.FLUXSITE_LEASE_SECONDS))
 
 
-def oldest_first(kind: Kind) -> list[Leftover]:
-    """All there is of it, but for what is too young."""
+def oldest_first(kind: Kind, *, all_orphans: bool = False) -> list[Leftover]:
+    """All there is of a kind, except what is too young.
+
+    Raises TooManyOrphans, unless ``all_orphans`` says that the database was looked at.
+    """
     latest = timezone.now() - safe_age()
-    return sorted((one for one in SOURCES[kind]() if one.when < latest), key=lambda one: one.when)
+    found = _orphans(all_orphans) if kind is Kind.ORPHANS else SOURCES[kind]()
+    return sorted((one for one in found if one.when < latest), key=lambda one: one.when)
 
 
 # Rows ---------------------------------------------------------------------------------------------------
@@ -179,10 +200,26 @@ def names_under(folder: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def orphans(folder: str) -> Iterator[str]:
-    """The files of pictures or previews that no row names."""
+    """The files of pictures, previews or LoRAs that no row names."""
     for place, names in names_under(folder):
-        named = _named_in(place, names)
-        yield from (path for name in names if (path := f"{place}/{name}") not in named)
+        yield from _unnamed(place, names)
+
+
+def _unnamed(place: str, names: list[str]) -> list[str]:
+    named = _named_in(place, names)
+    return [path for name in names if (path := f"{place}/{name}") not in named]
+
+
+def believable_orphans(folders: Iterable[str]) -> list[str]:
+    """The files in these folders that no row names. Raises TooManyOrphans."""
+    found: list[str] = []
+    files = 0
+    for place, names in (part for folder in folders for part in names_under(folder)):
+        found += _unnamed(place, names)
+        files += len(names)
+    if len(found) > max(ORPHANS_MOST, ORPHANS_SHARE * files):
+        raise TooManyOrphans(len(found), files)
+    return found
 
 
 def is_named(name: str) -> bool:
@@ -212,14 +249,29 @@ def _uuid(text: str) -> UUID | None:
         return None
 
 
-def _orphans() -> Iterator[Leftover]:
-    """Not of LoRAs: ``manage.py verify --repair`` moves those aside, where somebody can look at them."""
-    for name in (name for folder in ("images", "previews") for name in orphans(folder)):
-        try:
-            when, size = storage.get_modified_time(name), storage.size(name)
-        except FileNotFoundError:
-            continue
-        yield Leftover(name, when, size, partial(_delete_name, name))
+def _orphans(all_of_them: bool = False) -> Iterator[Leftover]:
+    """Files of pictures and previews without a row. Those of LoRAs ``manage.py verify --repair`` moves."""
+    folders = ("images", "previews")
+    every = (name for folder in folders for name in orphans(folder))
+    for name in every if all_of_them else believable_orphans(folders):
+        yield from _file(name, partial(_quarantine, name), frees=False)
+
+
+def _quarantine(name: str) -> bool:
+    return quarantine.move(name) != quarantine.GONE
+
+
+def _quarantined() -> Iterator[Leftover]:
+    """Files in the quarantine; their time is that of the move."""
+    for place, names in names_under(quarantine.FOLDER):
+        for name in names:
+            yield from _file(f"{place}/{name}", partial(_delete_name, f"{place}/{name}"))
+
+
+def _file(name: str, delete: Callable[[], bool], frees: bool = True) -> Iterator[Leftover]:
+    """A file of the storage, unless it is deleted meanwhile."""
+    with suppress(FileNotFoundError):
+        yield Leftover(name, storage.get_modified_time(name), storage.size(name), delete, frees)
 
 
 def _delete_name(name: str) -> bool:
@@ -233,6 +285,7 @@ SOURCES: dict[Kind, Callable[[], Iterator[Leftover]]] = {
     Kind.UPLOADS: _uploads,
     Kind.TEMPORARY: _temporary,
     Kind.ORPHANS: _orphans,
+    Kind.QUARANTINE: _quarantined,
     Kind.JOBS: _jobs,
     Kind.LOGS: _logs,
     Kind.TOKENS: _tokens,

@@ -1,6 +1,7 @@
 """The policy of the cleanup as administrators changed it, and what each cleanup did."""
 
 from typing import ClassVar
+from uuid import UUID, uuid4
 
 from django.db import models
 from django.db.models.functions import Now
@@ -13,13 +14,40 @@ class Kind(models.TextChoices):
     PICTURES = "pictures", "pictures that are no favourites"
     UPLOADS = "uploads", "uploads that never ended"
     TEMPORARY = "temporary", "temporary files"
-    ORPHANS = "orphans", "files that no row names"
+    ORPHANS = "orphans", "files that no row names, moved to the quarantine"
+    QUARANTINE = "quarantine", "files in the quarantine"
     JOBS = "jobs", "jobs that are over and have no pictures"
     LOGS = "logs", "older log files"
     TOKENS = "tokens", "expired API tokens"
     SESSIONS = "sessions", "expired sessions"
     SHARES = "shares", "expired or revoked shares"
     INVITATIONS = "invitations", "expired or used invitations"
+
+
+class Studio(models.Model):
+    """The identity of the studio that this database belongs to; there is one row at most.
+
+    The storage has the same id in a file: see ``operations.studio``.
+    """
+
+    ONLY = 1
+
+    number = models.PositiveSmallIntegerField(primary_key=True, default=ONLY, editable=False)
+    id = models.UUIDField(default=uuid4, editable=False)
+
+    class Meta:
+        verbose_name = "studio"
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=models.Q(number=1), name="one_studio_per_database")
+        ]
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+    @classmethod
+    def current_id(cls) -> UUID:
+        """The id of this database's studio, which is made when it is first asked for."""
+        return cls.objects.get_or_create(number=cls.ONLY)[0].id
 
 
 class Rule(models.Model):

@@ -29,6 +29,7 @@ DEFAULTS: dict[Kind, Limits] = {
     Kind.UPLOADS: Limits(days=1),
     Kind.TEMPORARY: Limits(days=1),
     Kind.ORPHANS: Limits(days=1),
+    Kind.QUARANTINE: Limits(days=30),
     Kind.JOBS: Limits(on=False, days=365),
     Kind.LOGS: Limits(days=30, megabytes=500),
     Kind.TOKENS: Limits(days=30),

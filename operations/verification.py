@@ -1,29 +1,26 @@
 """Whether rows and files agree, on a disk or in an S3 store."""
 
 import hashlib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from django.core.files.base import ContentFile, File
-from django.db import transaction
+from django.core.files.base import ContentFile
 from django.utils import timezone
 
 from files import storage
 from generation.models import Image
 from loras import library
 from loras.models import Lora
-from operations import leftovers
+from operations import leftovers, quarantine
 from operations.models import Damage
+from operations.quarantine import GONE
 
 ORPHAN, MISSING, CHANGED = "orphan", "missing", "changed"
-# Where rows name files. What lies beside may be another program's, or drafts, or what was moved aside before;
+# Where rows name files. What lies beside may be another program's, or drafts, or the quarantine;
 # hashes of models are looked at when a host fetches them.
-_FOLDERS = ("images", "previews", "loras")
-_OF_A_LORA = re.compile(r"loras/[0-9a-f]{2}/([0-9a-f]{64})\.safetensors")
-GONE = "gone meanwhile"
+FOLDERS = ("images", "previews", "loras")
 _CHUNK = 2000
 
 
@@ -81,7 +78,7 @@ def _sha256(name: str) -> str:
 def orphans() -> Iterator[Fault]:
     """Files that no row names, but for those that may be about to get one."""
     latest = timezone.now() - leftovers.safe_age()
-    for name in (name for folder in _FOLDERS for name in leftovers.orphans(folder)):
+    for name in (name for folder in FOLDERS for name in leftovers.orphans(folder)):
         try:
             is_old = storage.get_modified_time(name) < latest
         except FileNotFoundError:
@@ -93,7 +90,9 @@ def orphans() -> Iterator[Fault]:
 def repair(fault: Fault) -> str:
     """Mend it if that can be, else mark the row; returns what was done, in a few words."""
     if fault.named is None:
-        return _move_aside(fault.file)
+        return quarantine.move(fault.file)
+    if fault.what == MISSING and quarantine.bring_back(fault.file, fault.named.sha256):
+        return "brought back from the quarantine"
     if fault.named.model is Image and not fault.named.sha256 and (drawn := _draw_thumbnail(fault.named)):
         return drawn
     row = fault.named.model._default_manager.filter(pk=fault.named.row).first()
@@ -105,21 +104,6 @@ def repair(fault: Fault) -> str:
         library.inspect_again(row)
         return "marked; no job may use the LoRA"
     return "marked"
-
-
-def _move_aside(name: str) -> str:
-    """Copied first: a file may be large, and whoever stores a LoRA waits while its bytes are locked."""
-    try:
-        with storage.open(name) as file:
-            kept = storage.save(f"aside/{name}", File(file))
-    except FileNotFoundError:
-        return GONE
-    with transaction.atomic():
-        if found := _OF_A_LORA.fullmatch(name):
-            library.lock_bytes(found[1])
-        in_use = leftovers.is_named(name)
-        storage.delete(kept if in_use else name)
-    return "came into use meanwhile" if in_use else f"moved to {kept}"
 
 
 def _draw_thumbnail(named: Named) -> str:

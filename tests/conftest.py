@@ -14,6 +14,7 @@ from rest_framework.test import APIClient
 
 from accounts.models import ApiToken, User
 from generation.models import Job
+from operations import studio
 from tests.postgresql import MISSING, Server, programs
 
 # What takes long begins first, so that no process is left with it in the end.
@@ -105,6 +106,12 @@ def media(tmp_path: Path, settings: Any) -> Path:
     """Every test has a media directory of its own."""
     settings.MEDIA_ROOT = tmp_path / "media"
     return Path(default_storage.path(""))
+
+
+def files_under(media: Path) -> set[Path]:
+    """The files of rows, or without: neither the studio's id nor the quarantine."""
+    every = {path for path in media.rglob("*") if path.is_file()}
+    return {path for path in every - {media / studio.MARK} if media / "quarantine" not in path.parents}
 
 
 @pytest.fixture(autouse=True)

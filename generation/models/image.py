@@ -107,11 +107,19 @@ class ImageQuerySet(models.QuerySet["Image"]):
     def purge(self, at_once: int = 500) -> int:
         """Delete what is in the trash for good, files too, ``at_once`` a transaction; returns how many."""
         purged = 0
-        while pks := list(self.trashed().order_by().values_list("pk", flat=True)[:at_once]):
-            # The trash again: what was restored meanwhile stays.
-            _, rows = Image.objects.trashed().filter(pk__in=pks).delete()
-            purged += rows.get("generation.Image", 0)
+        while deleted := self._purge_some(at_once):
+            purged += deleted
         return purged
+
+    def _purge_some(self, most: int) -> int:
+        """Choose and delete under one lock: a picture is restored before both or after both, not between."""
+        with transaction.atomic():
+            some = list(self.trashed().order_by().values_list("pk", flat=True)[:most])
+            locked = Image.objects.trashed().filter(pk__in=some).order_by().select_for_update(of=("self",))
+            # ``delete`` reads the rows, and then deletes them by their ids, whatever they are by then.
+            pks = list(locked.values_list("pk", flat=True))
+            _, rows = Image.objects.filter(pk__in=pks).delete()
+        return int(rows.get("generation.Image", 0))
 
     def bytes(self) -> int:
         """Of their PNG files."""

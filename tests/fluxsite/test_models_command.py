@@ -18,6 +18,9 @@ from tests.generation.test_runner import new_process
 
 DEMO = Path(__file__).resolve().parents[2] / "demo" / "model"
 
+# Writing to the storage asks the database whose it is.
+pytestmark = pytest.mark.django_db
+
 
 @pytest.fixture
 def shared_demo(media: Path, tmp_path: Path, settings: Any) -> None:

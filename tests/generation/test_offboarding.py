@@ -20,7 +20,7 @@ from gpu.models import Worker
 from loras.library import set_preview
 from loras.models import Lora, Upload
 from loras.uploads import GivenUp, receive
-from tests.conftest import client_of, let_administer, submit
+from tests.conftest import client_of, files_under, let_administer, submit
 from tests.generation.drawn import finished
 from tests.loras.test_uploads import GOOD, add
 
@@ -46,7 +46,7 @@ def work(alice: User) -> list[Image]:
 
 
 def files(media: Path) -> set[Path]:
-    return {path for path in media.rglob("*") if path.is_file()}
+    return files_under(media)
 
 
 def leave(user: User, to: User | None = None) -> Offboarding:

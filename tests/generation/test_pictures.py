@@ -20,7 +20,7 @@ from generation.models import Image, Job
 from gpu.engines import Cancelled
 from gpu.models import Worker
 from loras import library
-from tests.conftest import submit
+from tests.conftest import files_under, submit
 
 
 def drawing(width: int = 128, height: int = 64) -> PIL.Image.Image:
@@ -71,7 +71,7 @@ def test_a_worker_that_lost_the_job_stores_nothing(job: Job, media: Path) -> Non
     with pytest.raises(Cancelled):
         store(job)
     assert not Image.objects.exists()
-    assert [path for path in media.rglob("*") if path.is_file()] == []
+    assert files_under(media) == set()
     assert store(again).job == job
 
 
@@ -110,4 +110,4 @@ def test_of_a_picture_whose_thumbnail_finds_no_room_nothing_stays(
     monkeypatch.setattr(default_storage, "save", full)
     with pytest.raises(OSError, match="No space"):
         store(job)
-    assert [path for path in media.rglob("*") if path.is_file()] == []
+    assert files_under(media) == set()

@@ -16,6 +16,7 @@ from django.test import Client
 from accounts.models import User
 from generation import archive, png_metadata
 from generation.models import Collection, Image, ShareLink
+from tests.conftest import files_under
 from tests.generation.drawn import finished
 
 pytestmark = pytest.mark.django_db
@@ -181,7 +182,7 @@ def test_deleting_for_good_asks_first_and_frees_the_files(client: Client, alice:
     client.post("/pictures/delete/", {"image": ids(thrown, kept), "sure": "yes"})
     assert set(Image.objects.all()) == {other, kept}
     assert not default_storage.exists(str(thrown.file))
-    assert len([path for path in media.rglob("*") if path.is_file()]) == 4
+    assert len(files_under(media)) == 4
 
 
 @pytest.mark.django_db(transaction=True)

@@ -13,6 +13,7 @@ from generation.quotas import TooMuch
 from loras import library, uploads
 from loras.models import Lora, Upload
 from loras.uploads import NoRoom, NotAdmitted, TooLarge
+from tests.conftest import files_under
 from tests.loras import files
 
 GOOD = files.safetensors(files.demo_lora(), {"modelspec.title": "Fog", "modelspec.trigger_phrase": "foggy"})
@@ -24,7 +25,7 @@ def add(owner: User, content: bytes = GOOD, name: str = "Fog") -> Lora:
 
 
 def stored(media: Path) -> list[Path]:
-    return [path for path in media.rglob("*") if path.is_file()]
+    return list(files_under(media))
 
 
 def test_a_good_file_is_kept_under_its_hash(alice: User, media: Path) -> None:

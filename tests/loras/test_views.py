@@ -16,7 +16,7 @@ from accounts.models import User
 from loras import library, previews
 from loras.models import Admission, Lora, Upload
 from loras.views import PAGE
-from tests.conftest import client_of
+from tests.conftest import client_of, files_under
 from tests.loras.test_uploads import add
 
 NIGHT = library.DEMO_LORAS / "night.safetensors"
@@ -226,7 +226,7 @@ def test_deleting_frees_the_previews_too(client: Client, alice: User, media: Any
     library.set_preview(lora, ContentFile(b"c"))
     client.force_login(alice)
     assert client.post("/loras/fog/delete/").status_code == 302
-    assert not [path for path in media.rglob("*") if path.is_file()]
+    assert not files_under(media)
 
 
 def test_no_lora_takes_the_address_of_a_page(client: Client, alice: User) -> None:

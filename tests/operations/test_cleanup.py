@@ -27,10 +27,10 @@ from generation.models import Collection, Image, Job, ShareLink
 from gpu.models import Worker
 from loras import library
 from loras.models import Upload
-from operations import chores, cleaning, health, leftovers
+from operations import chores, cleaning, health, leftovers, studio
 from operations.cleaning import Tally
 from operations.models import Cleanup, Kind, Rule
-from tests.conftest import submit
+from tests.conftest import files_under, submit
 from tests.generation.drawn import draw, finished
 from tests.loras.test_uploads import add
 
@@ -40,11 +40,11 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture(autouse=True)
-def folders(media: Path, tmp_path: Path, settings: Any) -> None:
-    media.mkdir()
+def folders(db: None, media: Path, tmp_path: Path, settings: Any) -> None:
     settings.VAR_DIR = tmp_path / "var"
     settings.LOG_DIR = tmp_path / "var" / "log"
     settings.LOG_DIR.mkdir(parents=True)
+    studio.confirm()
 
 
 def clean(**rules: Any) -> dict[Kind, Tally]:
@@ -154,9 +154,53 @@ def test_files_that_no_row_names_go(
         make_old(media / str(name))
     orphans = [old_file(folder / f"{uuid7()}.png"), old_file(folder / f"{kept.pk}.gif")]
     orphans += [old_file(folder / "what is this"), old_file(media / "previews" / str(uuid4()) / "a.webp")]
-    assert clean() == {Kind.ORPHANS: Tally(4, 16)}
+    assert clean() == {Kind.ORPHANS: Tally(4, 0)}
     assert not any(path.exists() for path in orphans)
+    assert all((media / "quarantine" / path.relative_to(media)).read_text() == "left" for path in orphans)
     assert files_of(kept, media) == [True, True]
+
+
+def test_the_quarantine_ends_after_the_time_of_its_policy(alice: User, media: Path) -> None:
+    name = f"images/{uuid7()}.png"
+    old_file(media / name)
+    clean()
+    kept = media / "quarantine" / name
+    make_old(kept, timedelta(days=29))
+    assert clean() == {}
+    make_old(kept, timedelta(days=31))
+    assert clean() == {Kind.QUARANTINE: Tally(1, 4)}
+    assert not kept.exists()
+
+
+def test_so_many_files_without_rows_that_the_database_is_doubted_are_left(
+    alice: User, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as after an older copy of the database was put back."""
+    monkeypatch.setattr(leftovers, "ORPHANS_MOST", 3)
+    paths = [old_file(media / "images" / f"{uuid7()}.png") for _ in range(4)]
+    (said,) = clean()[Kind.ORPHANS].failed
+    assert said.startswith("4 of 4 files in the storage have no row in the database. Nothing was moved")
+    assert "--all-orphans" in said
+    assert all(path.exists() for path in paths)
+    assert "4 of 4 files" in health.cleanup().detail
+    assert cleaning.plan()[Kind.ORPHANS].failed == [said]
+    with pytest.raises(CommandError, match="4 of 4 files"):
+        call_command("verify", "--repair", stdout=io.StringIO())
+    assert all(path.exists() for path in paths)
+    call_command("cleanup", "--all-orphans", stdout=io.StringIO())
+    assert not any(path.exists() for path in paths)
+
+
+def test_a_few_files_without_rows_among_many_with_rows_are_moved(
+    alice: User, media: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More than the number, and less than the share: 2 of 22."""
+    monkeypatch.setattr(leftovers, "ORPHANS_MOST", 1)
+    for _ in range(10):
+        picture(alice)
+    for _ in range(2):
+        old_file(media / "images" / f"{uuid7()}.png")
+    assert clean() == {Kind.ORPHANS: Tally(2, 0)}
 
 
 def test_drafts_of_killed_processes_go(alice: User, media: Path, settings: Any) -> None:
@@ -222,21 +266,21 @@ def test_what_cannot_be_deleted_is_told_and_does_not_stop_the_rest(
     stuck, loose = old_file(media / "images" / "a.png"), old_file(media / "images" / "b.png")
     ApiToken.objects.create(alice, name="over")
     ApiToken.objects.update(expiry=timezone.now() - OLD)
-    delete = leftovers._delete_name
+    move = leftovers._quarantine
 
     def refuse(name: str) -> bool:
         if name.endswith("a.png"):
             raise PermissionError(13, "Permission denied")
-        return delete(name)
+        return move(name)
 
-    monkeypatch.setattr(leftovers, "_delete_name", refuse)
+    monkeypatch.setattr(leftovers, "_quarantine", refuse)
     said = io.StringIO()
     with pytest.raises(CommandError, match="1 could not be deleted"):
         call_command("cleanup", stdout=said)
     assert "failed: images/a.png: [Errno 13] Permission denied" in said.getvalue()
     assert (stuck.exists(), loose.exists(), ApiToken.objects.exists()) == (True, False, False)
     record = Cleanup.objects.get()
-    assert (record.deleted, record.bytes, record.by_kind) == (2, 4, {"orphans": [1, 4], "tokens": [1, 0]})
+    assert (record.deleted, record.bytes, record.by_kind) == (2, 0, {"orphans": [1, 0], "tokens": [1, 0]})
     assert health.cleanup().detail.startswith("Not all could be deleted: orphans: images/a.png")
 
 
@@ -248,10 +292,10 @@ def test_a_kind_that_breaks_off_does_not_stop_the_others(
     def broken() -> Any:
         raise RuntimeError("no such place")
 
-    monkeypatch.setitem(leftovers.SOURCES, Kind.ORPHANS, broken)
+    monkeypatch.setitem(leftovers.SOURCES, Kind.TOKENS, broken)
     tallies = clean()
     assert tallies[Kind.TRASH].count == 1
-    assert tallies[Kind.ORPHANS].failed == ["broken off: no such place"]
+    assert tallies[Kind.TOKENS].failed == ["broken off: no such place"]
     assert "no such place" in Cleanup.objects.get().error
 
 
@@ -264,7 +308,9 @@ def test_a_dry_run_says_the_same_and_deletes_nothing(alice: User, media: Path) -
     assert not Cleanup.objects.exists()
     call_command("cleanup", stdout=wet)
     assert dry.getvalue().replace("Would delete", "Deleted") == wet.getvalue()
-    assert re.search(r"1 +2\.0\xa0KB  files that no row names \(1 day\)", wet.getvalue())
+    assert re.search(
+        r"1 +0\xa0bytes  files that no row names, moved to the quarantine \(1 day\)", wet.getvalue()
+    )
     assert "jobs that are over and have no pictures (off)" in wet.getvalue()
     assert wet.getvalue().splitlines()[-1].startswith("Deleted 2, ")
 
@@ -285,7 +331,7 @@ def test_killed_in_the_middle_it_goes_on_the_next_time(
     assert any(path.is_file() for path in media.rglob("*"))
     assert Cleanup.objects.get().finished_at is None
     clean()
-    assert not [path for path in media.rglob("*") if path.is_file()]
+    assert not files_under(media)
     assert not Image.objects.exists()
     assert health.cleanup().ok
 
@@ -330,9 +376,7 @@ def test_two_at_once_do_no_harm(alice: User, media: Path, settings: Any, togethe
     with ThreadPoolExecutor(2) as threads:
         tallies = list(threads.map(one, range(2)))
     assert list(Image.objects.all()) == [kept]
-    assert {path for path in media.rglob("*") if path.is_file()} == {
-        media / str(kept.file), media / str(kept.thumbnail),
-    }  # fmt: skip
+    assert files_under(media) == {media / str(kept.file), media / str(kept.thumbnail)}
     assert not any(path.exists() for path in left)
     assert not Upload.objects.exists()
     assert not Session.objects.exists()

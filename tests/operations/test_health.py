@@ -44,7 +44,7 @@ def away(*args: object) -> None:
 def test_all_is_well_with_a_worker(worker: Worker, client: Client) -> None:
     answer = client.get("/readyz")
     assert (answer.status_code, answer.json()["status"]) == (200, "ok")
-    assert list(answer.json()["checks"]) == ["database", "disk", "workers", "queue", "cleanup"]
+    assert list(answer.json()["checks"]) == ["database", "disk", "studio", "workers", "queue", "cleanup"]
 
 
 def test_a_studio_that_others_should_not_be_sent_to_answers_503(worker: Worker, client: Client) -> None:

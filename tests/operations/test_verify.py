@@ -78,7 +78,7 @@ def test_a_missing_picture_is_reported_marked_and_forgotten_when_it_is_back(
     path.unlink()
     said = verify()
     assert f"missing  {image.file}\n" in said
-    assert said.endswith("Error: --repair moves the files aside and marks the rows.")
+    assert said.endswith("Error: --repair moves such files to the quarantine and marks the rows.")
     assert not Damage.objects.exists()
     assert f"missing  {image.file}: marked\n" in verify("--repair")
     assert "marked" in verify("--repair")
@@ -127,7 +127,7 @@ def test_a_lora_without_its_file_is_used_by_no_job(lora: Lora, media: Path, how:
     assert lora.reason.startswith("Its file")
 
 
-def test_files_without_rows_are_moved_aside(image: Image, lora: Lora, media: Path) -> None:
+def test_files_without_rows_are_moved_to_the_quarantine(image: Image, lora: Lora, media: Path) -> None:
     names = [
         f"images/2026/01/01/{uuid7()}.png", f"loras/ab/{'ab' * 32}.safetensors",
         f"previews/{lora.pk}/other.webp",
@@ -138,10 +138,28 @@ def test_files_without_rows_are_moved_aside(image: Image, lora: Lora, media: Pat
     assert all((media / name).exists() for name in names)
     said = verify("--repair")
     for name in names:
-        assert f"orphan   {name}: moved to aside/{name}" in said
+        assert f"orphan   {name}: moved to quarantine/{name}" in said
         assert not (media / name).exists()
-        assert (media / "aside" / name).read_text() == "left"
+        assert (media / "quarantine" / name).read_text() == "left"
     assert verify() == "0 missing, 0 without a row, hashes not looked at.\n"
+
+
+@pytest.mark.parametrize("place", ["quarantine", "aside"])
+def test_a_file_that_a_row_names_again_is_brought_back(image: Image, media: Path, place: str) -> None:
+    """A newer copy of the database was put back after an older one; release 0.1 moved files to aside/."""
+    path, kept = media / str(image.file), media / place / str(image.file)
+    kept.parent.mkdir(parents=True)
+    path.rename(kept)
+    assert f"missing  {image.file}: brought back from the quarantine" in verify("--repair")
+    assert verify("--hash") == "0 missing, 0 without a row, 0 changed.\n"
+    assert not kept.exists()
+
+
+def test_other_bytes_are_not_brought_back(image: Image, media: Path) -> None:
+    (media / str(image.file)).unlink()
+    kept = old_file(media / "quarantine" / str(image.file))
+    assert f"missing  {image.file}: marked" in verify("--repair")
+    assert kept.exists()
 
 
 def test_what_lies_beside_our_folders_is_not_ours(db: None, media: Path) -> None:
@@ -162,7 +180,7 @@ def test_a_lora_that_comes_into_use_before_the_repair_keeps_its_file(alice: User
     assert again.file == fault.file
     assert verification.repair(fault) == "came into use meanwhile"
     assert path.exists()
-    assert not [path for path in (media / "aside").rglob("*") if path.is_file()]
+    assert not [path for path in (media / "quarantine").rglob("*") if path.is_file()]
 
 
 def test_rows_and_files_that_go_before_the_repair_are_left_alone(
@@ -216,8 +234,8 @@ def test_in_an_s3_store_the_same_is_found(
     said = verify("--hash", "--repair")
     assert f"missing  {image.file}: marked" in said
     assert f"missing  {other.thumbnail}: made anew" in said
-    assert f"orphan   {orphan}: moved to aside/{orphan}" in said
-    assert shared.exists(f"aside/{orphan}")
+    assert f"orphan   {orphan}: moved to quarantine/{orphan}" in said
+    assert shared.exists(f"quarantine/{orphan}")
     assert (shared.exists(orphan), shared.exists(str(other.thumbnail))) == (False, True)
 
 

@@ -8,6 +8,7 @@ from django.core.management.base import BaseCommand
 
 from accounts import setup
 from fluxsite.management.commands.up import fetch_card, first_rows
+from operations import studio
 
 
 class Command(BaseCommand):
@@ -21,5 +22,13 @@ class Command(BaseCommand):
         call_command("collectstatic", interactive=False, verbosity=0)
         fetch_card()
         first_rows(self.stdout)
+        self._confirm_studio()
         if options["verbosity"] and (link := setup.link(settings.FLUXSITE_URL)):
             self.stdout.write(f"Make the first administrator (once, within a day): {link}")
+
+    def _confirm_studio(self) -> None:
+        """Give an empty storage the studio's id, and say so if the files are another studio's."""
+        try:
+            studio.confirm()
+        except OSError as error:
+            self.stderr.write(self.style.WARNING(str(error)))

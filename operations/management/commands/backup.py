@@ -12,6 +12,7 @@ from django.db import DatabaseError
 from tqdm import tqdm
 
 from operations import backup
+from operations.backup_store import Busy, Store
 
 NAMED_AT_MOST = 20
 
@@ -36,7 +37,7 @@ class Command(BaseCommand):
                 )
         try:
             self._back_up(directory, keep)
-        except backup.Busy as error:
+        except Busy as error:
             raise CommandError(f"Another backup into {directory} is being made. Wait for it.") from error
         except (OSError, sqlite3.Error, DatabaseError) as error:
             raise CommandError(
@@ -45,7 +46,7 @@ class Command(BaseCommand):
             ) from error
 
     def _back_up(self, directory: Path, keep: int | None) -> None:
-        with backup.Store(directory) as store:
+        with Store(directory) as store:
             self._say(backup.make(store, partial(tqdm, unit=" files", disable=None)))
             if keep:
                 freed = store.forget_all_but(keep)
@@ -57,10 +58,17 @@ class Command(BaseCommand):
         self.stdout.write(f"{made}: {facts.files:,} files, of them {new}.")
         if facts.gone:
             self.stdout.write(f"{len(facts.gone):,} files were deleted meanwhile.")
+        for name in facts.rotten[:NAMED_AT_MOST]:
+            self.stderr.write(self.style.ERROR(f"{name}: its copy of an earlier backup was damaged"))
         for name in facts.damaged[:NAMED_AT_MOST]:
             self.stderr.write(self.style.ERROR(f"{name} is missing or damaged"))
         if facts.damaged:
             raise CommandError(
                 f"{len(facts.damaged):,} files are missing or damaged: manage.py verify --hash. "
                 "All else is in the backup; no older one was deleted."
+            )
+        if facts.rotten:
+            raise CommandError(
+                f"{len(facts.rotten):,} files of earlier backups were damaged, and the studio has them no "
+                "more. This backup is whole. Look at the disk of the backups."
             )

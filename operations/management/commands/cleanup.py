@@ -13,21 +13,36 @@ from operations import cleaning, policy
 from operations.cleaning import Tally
 from operations.leftovers import Leftover
 from operations.models import Kind
+from operations.studio import ForeignFiles
 
 log = logging.getLogger(__name__)
 
 
 class Command(BaseCommand):
     help = (
-        "Delete what FLUXSITE_CLEANUP and the rules in the admin say: trash, drafts, orphaned files, old "
-        "logs, what has expired. LoRAs in the library stay. It may be killed and run again at any time."
+        "Delete what FLUXSITE_CLEANUP and the rules in the admin say: trash, drafts, old logs, what has "
+        "expired. Files without a row are moved to the quarantine first. LoRAs in the library stay. It may "
+        "be killed and run again at any time."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help="say what would go; delete nothing")
 
-    def handle(self, *args: Any, dry_run: bool, **options: Any) -> None:
-        tallies = cleaning.plan() if dry_run else cleaning.clean(_bar)
+        parser.add_argument(
+            "--all-orphans", action="store_true",
+            help="move files without a row to the quarantine however many they are",
+        )  # fmt: skip
+
+    def handle(self, *args: Any, dry_run: bool, all_orphans: bool, **options: Any) -> None:
+        try:
+            tallies = (
+                cleaning.plan(all_orphans=all_orphans)
+                if dry_run
+                else cleaning.clean(_bar, all_orphans=all_orphans)
+            )
+        except ForeignFiles as error:
+            log.error("The cleanup was refused: %s", error)
+            raise CommandError(str(error)) from error
         for kind, limits in policy.now_in_force().items():
             self._say(kind, str(limits), tallies[kind])
         count, size = (sum(getattr(tally, name) for tally in tallies.values()) for name in ("count", "bytes"))

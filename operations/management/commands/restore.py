@@ -13,6 +13,8 @@ from tqdm import tqdm
 from accounts.models import User
 from gpu.models import Worker
 from operations import backup
+from operations.backup_store import Store
+from operations.management.commands.backup import NAMED_AT_MOST
 
 
 class Command(BaseCommand):
@@ -28,10 +30,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, directory: Path, replace: bool, **options: Any) -> None:
         self._check_target(replace)
-        store = backup.Store(directory)
+        store = Store(directory)
         chosen = self._chosen(store, options["backup"])
         try:
-            written = backup.restore(store, chosen, partial(tqdm, unit=" files", disable=None))
+            restored = backup.restore(store, chosen, partial(tqdm, unit=" files", disable=None))
         except backup.CannotRestore as error:
             raise CommandError(str(error)) from error
         except (OSError, sqlite3.Error, DatabaseError) as error:
@@ -39,7 +41,19 @@ class Command(BaseCommand):
                 f"Restored in part: {error}. Mend it and run this again; if it says that there are accounts, "
                 "with --replace."
             ) from error
-        self.stdout.write(f"Restored {chosen.name}; {written:,} files written. Now: manage.py verify --hash")
+        self.stdout.write(
+            f"Restored {chosen.name}; {restored.written:,} files written. Now: manage.py verify --hash"
+        )
+        if restored.damaged:
+            self._say_damaged(restored.damaged)
+
+    def _say_damaged(self, names: list[str]) -> None:
+        for name in names[:NAMED_AT_MOST]:
+            self.stderr.write(self.style.ERROR(f"{name} is damaged in the backup"))
+        raise CommandError(
+            f"{len(names):,} files are damaged in the backup and were not written; all else was restored. "
+            "If another backup has them, copy its directory bytes/ over this one and restore again."
+        )
 
     @staticmethod
     def _check_target(replace: bool) -> None:
@@ -56,7 +70,7 @@ class Command(BaseCommand):
             )
 
     @staticmethod
-    def _chosen(store: backup.Store, name: str | None) -> Path:
+    def _chosen(store: Store, name: str | None) -> Path:
         there = store.backups()
         chosen = [path for path in there if name in (None, path.name)]
         if not chosen:
