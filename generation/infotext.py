@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 # Longer texts are no prompt: A1111's own are below 10,000 characters, wildcards and ControlNets included.
 MAX_TEXT = 100_000
@@ -85,9 +86,9 @@ def read(text: str) -> Infotext:
     if prompts.startswith("Negative prompt:"):
         prompt, negative = "", prompts.removeprefix("Negative prompt:")
     hashes, line = _hashes(line)
-    details = dict(list(_details(line))[:MAX_READ])
+    details = dict(islice(_details(line), MAX_READ))
     hashes |= dict(_pairs(details.pop("Lora hashes", "")))
-    tags = list(_TAG.finditer(prompt))[:MAX_READ]
+    tags = list(islice(_TAG.finditer(prompt), MAX_READ))
     return Infotext(
         _CUT.sub("", prompt).strip(" \t\n,") if tags else prompt.strip(),
         negative.strip(),

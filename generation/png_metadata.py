@@ -22,6 +22,10 @@ from generation.png_chunks import Chunk, UnreadablePicture
 SCHEMA = 1
 # Of a file that is read. The largest picture drawn here, 4 megapixels of noise, takes 13 MB.
 MAX_FILE = 32_000_000
+# Texts of one key that are looked at. Programs write one; each further one costs as much to read.
+MAX_TRIED = 3
+# Of our JSON. The longest that is written, 4,000 characters of 12 bytes each and 8 LoRAs, has some 55,000.
+MAX_RECIPE = 100_000
 # PNG level 1 is about 4 times as fast as the default 6, and the GPU waits meanwhile.
 PNG_LEVEL = 1
 SAMPLER = "Euler"
@@ -146,12 +150,17 @@ def read(png: bytes) -> Found:
     chunks = [chunk for chunk in png_chunks.chunks(png) if chunk.kind != b"IDAT"]
     texts = [(png_chunks.key_of(chunk), chunk) for chunk in chunks if chunk.kind in png_chunks.TEXT_KINDS]
     width, height = png_chunks.size(chunks[0])
-    for chunk in (chunk for key, chunk in texts if key == "fluxsite"):
+    for chunk in _of_key("fluxsite", texts):
         if recipe := _recipe(png_chunks.value_of(chunk)):
             return Found(width, height, recipe)
-    for chunk in (chunk for key, chunk in texts if key == "parameters"):
+    for chunk in _of_key("parameters", texts):
         return Found(width, height, infotext=_infotext(png_chunks.value_of(chunk)))
     raise UnreadablePicture(_nothing_found({key for key, _ in texts}))
+
+
+def _of_key(wanted: str, texts: list[tuple[str, Chunk]]) -> list[Chunk]:
+    """The first texts of a key: what reading a file costs is bounded by its number of texts, too."""
+    return [chunk for key, chunk in texts if key == wanted][:MAX_TRIED]
 
 
 def _nothing_found(keys: set[str]) -> str:
@@ -169,6 +178,8 @@ def _infotext(text: str) -> Infotext:
 
 def _recipe(text: str) -> Recipe | None:
     """The recipe in our JSON; None where it is not what we write. A later schema may say more, not other."""
+    if len(text) > MAX_RECIPE:
+        return None
     try:
         told = json.loads(text)
         loras = tuple(RecipeLora(**_typed(one, RecipeLora)) for one in told["loras"])

@@ -318,3 +318,28 @@ def test_a_text_made_to_be_costly_is_read_all_the_same(hostile: str) -> None:
     told = infotext.read(hostile)
     assert len(told.details) <= infotext.MAX_READ
     assert len(told.loras) <= infotext.MAX_READ
+
+
+def test_of_many_texts_only_the_first_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of 203 kB with 200 texts of a megabyte each kept a core busy for 190 s."""
+    texts = [png_chunks.made(b"zTXt", b"fluxsite\0\0" + zlib.compress(b"[" * 900_000))] * 200
+    unpacked: list[int] = []
+    value_of = png_chunks.value_of
+
+    def counted(chunk: png_chunks.Chunk) -> str:
+        value = value_of(chunk)
+        unpacked.append(len(value))
+        return value
+
+    monkeypatch.setattr(png_chunks, "value_of", counted)
+    png = png_metadata.encoded(PIL.Image.new("RGB", (8, 8)), RECIPE)
+    with pytest.raises(UnreadablePicture, match="holds no settings"):
+        png_metadata.read(png_metadata._with(png_metadata.without_recipe(png), b"".join(texts)))
+    assert sum(unpacked) <= png_metadata.MAX_TRIED * png_chunks.MAX_TEXT
+
+
+def test_a_recipe_longer_than_any_that_is_written_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    longest = json.dumps("\N{ARTIST PALETTE}" * limits.MAX_PROMPT)
+    assert len(longest) + 8 * 1000 < png_metadata.MAX_RECIPE
+    monkeypatch.setattr(png_metadata.json, "loads", lambda text: pytest.fail("parsed"))
+    assert png_metadata._recipe(" " * (png_metadata.MAX_RECIPE + 1)) is None
