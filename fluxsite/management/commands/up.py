@@ -14,6 +14,7 @@ from accounts import setup
 from files import shared_models
 from fluxsite.listen import listen
 from fluxsite.management.commands.workers import add_slot_arguments, cluster, housekeeping, slots_from
+from fluxsite.server import limits
 from gpu.model_card import ModelCard
 from gpu.supervisor import Child, Supervisor
 from loras.library import add_demo_loras
@@ -89,7 +90,8 @@ def gunicorn(bind: str) -> list[str]:
     """The command that serves the pages."""
     return [
         sys.executable, "-m", "gunicorn", "fluxsite.wsgi", "--bind", bind,
-        "--worker-class", "gthread", "--workers", "1", "--threads", "16",
+        "--worker-class", "fluxsite.server.worker.PatientWorker", "--workers", "1",
+        "--threads", str(limits.threads(settings.FLUXSITE_WAITING_REQUESTS)),
         "--chdir", str(settings.BASE_DIR), "--log-level", "warning", "--no-control-socket",
     ]  # fmt: skip
 
