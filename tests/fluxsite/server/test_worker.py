@@ -2,7 +2,6 @@
 
 import http.client
 import inspect
-import os
 import socket
 import subprocess
 import sys
@@ -18,7 +17,7 @@ from tests.fluxsite.server.application import IN_MEMORY, LARGE
 
 THREADS, SLOW = 4, 40
 # Nothing takes so long unless it never comes.
-PATIENCE_SECONDS = float(os.environ.get("FLUXSITE_TEST_PATIENCE", 60))
+PATIENCE_SECONDS = 60
 Connect = Callable[..., socket.socket]
 
 
@@ -48,8 +47,7 @@ class Server:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    # FLUXSITE_TEST_WORKER_CLASS=gthread shows which of these gunicorn's own class fails.
-    started = Server(os.environ.get("FLUXSITE_TEST_WORKER_CLASS", "fluxsite.server.worker.PatientWorker"))
+    started = Server("fluxsite.server.worker.PatientWorker")
     yield started
     started.process.kill()
     started.process.wait()
