@@ -14,7 +14,6 @@ import queue
 import random
 import statistics
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -22,8 +21,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.library import GUNICORN
 from bench.processes import DATABASES, ROOT, Site, new_site, wait_until
+from fluxsite import server
 from tests.postgresql import free_port
 
 rng = random.Random(1)  # noqa: S311 (nothing secret)
@@ -254,9 +253,7 @@ def over_http(site: Site, everybody: list[Person]) -> Iterator[str]:
 
     Pool.objects.update_or_create(engine="bf16", defaults={"queue_limit": 100_000})
     port = free_port()
-    web = subprocess.Popen(
-        [sys.executable, *GUNICORN, "--bind", f"127.0.0.1:{port}"], env=site.environment, cwd=ROOT
-    )
+    web = subprocess.Popen(server.command(f"127.0.0.1:{port}"), env=site.environment, cwd=ROOT)
     try:
         wait_until(lambda: _answers(port))
         before, load = Job.objects.count(), Load(port)

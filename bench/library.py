@@ -10,7 +10,6 @@ import json
 import statistics
 import struct
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -18,13 +17,9 @@ from pathlib import Path
 import psutil
 
 from bench.processes import ROOT, Site, new_site, wait_until
+from fluxsite import server
 from tests.postgresql import free_port
 
-# As ``manage.py up`` starts it.
-GUNICORN = (
-    "-m", "gunicorn", "fluxsite.wsgi", "--worker-class", "gthread", "--workers", "1", "--threads", "16",
-    "--no-control-socket",
-)  # fmt: skip
 MODEL = "black-forest-labs/FLUX.1-schnell"
 FEW, MANY, TURNS = 10, 5000, 30
 PAGES = {
@@ -47,7 +42,7 @@ class Web:
     def __init__(self, site: Site) -> None:
         self.port = free_port()
         self.process = subprocess.Popen(
-            [sys.executable, *GUNICORN, "--bind", f"127.0.0.1:{self.port}"], env=site.environment, cwd=ROOT
+            server.command(f"127.0.0.1:{self.port}"), env=site.environment, cwd=ROOT
         )  # fmt: skip
         wait_until(self._answers)
         site.enter()

@@ -99,6 +99,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
+    "fluxsite.streams.limited",
     "fluxsite.null_characters.refuse",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -256,9 +257,9 @@ DRF_STANDARDIZED_ERRORS = {
 }
 
 # A request may wait for its pictures so long, in seconds (OpenAI's API, Prefer: wait); and so many may wait
-# at a time in a web process, as each keeps one of its 16 threads.
+# at a time in a web process, at most half of them of one person: the process has a thread for each.
 FLUXSITE_WAIT_SECONDS = env.int("FLUXSITE_WAIT_SECONDS", default=120)
-FLUXSITE_WAITING_REQUESTS = env.int("FLUXSITE_WAITING_REQUESTS", default=8)
+FLUXSITE_WAITING_REQUESTS = env.int("FLUXSITE_WAITING_REQUESTS", default=16)
 # Requests to the API that a user may send in a minute, to all web processes together. 0: any number.
 FLUXSITE_REQUESTS_A_MINUTE = env.int("FLUXSITE_REQUESTS_A_MINUTE", default=3000)
 # Names of models that clients of OpenAI's API insist on: each means this studio's model; * is any text.

@@ -23,7 +23,7 @@ SIGN_OF_LIFE_SECONDS = 10
 def whole(job: Job, asked: ImagesRequest, request: HttpRequest) -> dict[str, Any]:
     """All pictures, once they are there. Raises NotInTime, or NoPicture."""
     seconds = settings.FLUXSITE_WAIT_SECONDS
-    if not waiting.is_over(job, seconds):
+    if not waiting.is_over(job, seconds, request):
         raise errors.NotInTime(job, seconds, request.build_absolute_uri(job.get_absolute_url()))
     job.refresh_from_db()
     if job.state != Job.State.SUCCEEDED:
@@ -61,7 +61,7 @@ class Events:
     """
 
     def __init__(self, job: Job, asked: ImagesRequest, request: HttpRequest, place: waiting.Place) -> None:
-        self.job, self.asked, self.place = job, asked, place
+        self.job, self.asked, self.request, self.place = job, asked, request, place
         self.page = request.build_absolute_uri(job.get_absolute_url())
 
     def close(self) -> None:
@@ -80,7 +80,7 @@ class Events:
         """Raises NotInTime, or NoPicture."""
         sent, sign = 0, time.monotonic()
         yield ": queued\n\n"
-        for _ in waiting.looks(settings.FLUXSITE_WAIT_SECONDS):
+        for _ in waiting.looks(settings.FLUXSITE_WAIT_SECONDS, self.request):
             self.job.refresh_from_db(fields=["state", "error", "error_code"])
             for image in self.job.images.filter(index__gte=sent).order_by("index"):
                 yield from self._picture(image)

@@ -72,7 +72,7 @@ class GenerationsView(OpenAIView):
     def post(self, request: Request) -> HttpResponseBase:
         """Draw pictures and wait for them; with ``stream`` they come as events."""
         asked = read(request.data, self.user)
-        place = waiting.Place()
+        place = waiting.Place(self.user)
         try:
             job = self._job(request, asked)
             if asked.stream:

@@ -61,10 +61,13 @@ class LoraViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gen
         request._request.upload_handlers = [self.upload]
         super().initial(request, *args, **kwargs)
 
-    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        if upload := getattr(self, "upload", None):
-            upload.discard()
-        return super().finalize_response(request, response, *args, **kwargs)
+    def dispatch(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().dispatch(request, *args, **kwargs)
+        finally:
+            # Also if the connection broke off while the body was read: DRF finalizes no answer then.
+            if upload := getattr(self, "upload", None):
+                upload.discard()
 
     @extend_schema(
         request={"multipart/form-data": LoraUpload}, responses={201: LoraSerializer, 507: _NO_ROOM}

@@ -12,8 +12,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from fluxsite import settings_reference
-from fluxsite.management.commands.up import gunicorn
+from fluxsite import server, settings_reference
 from fluxsite.management.commands.workers import add_slot_arguments, slots_from
 from operations import account, services
 from operations.services import TARGET, Installation
@@ -47,7 +46,7 @@ class Command(BaseCommand):
 
     def _install(self, options: dict[str, Any]) -> None:
         slots = [] if options["no_workers"] else slots_from(options)
-        web = [] if options["no_web"] else gunicorn(options["bind"])
+        web = [] if options["no_web"] else server.command(options["bind"], settings.FLUXSITE_WAITING_REQUESTS)
         if not slots and not web:
             raise CommandError("--no-web and --no-workers together leave nothing to install.")
         where = self._installation(options)

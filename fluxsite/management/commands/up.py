@@ -1,7 +1,6 @@
 """``manage.py up``: the whole studio on this machine, web, workers and housekeeping, until Ctrl-C."""
 
 import socket
-import sys
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 
 from accounts import setup
 from files import shared_models
+from fluxsite import server
 from fluxsite.listen import listen
 from fluxsite.management.commands.workers import add_slot_arguments, cluster, housekeeping, slots_from
 from gpu.model_card import ModelCard
@@ -59,7 +59,8 @@ class Command(BaseCommand):
 def _web(listener: socket.socket, host: str) -> Child:
     """Gunicorn on the socket that is bound already: no port is lost between looking and binding."""
     hosts = {"FLUXSITE_ALLOWED_HOSTS": ",".join({*settings.ALLOWED_HOSTS, *_names_of(host)})}
-    return Child("web", gunicorn(f"fd://{listener.fileno()}"), hosts, pass_fds=(listener.fileno(),))
+    command = server.command(f"fd://{listener.fileno()}", settings.FLUXSITE_WAITING_REQUESTS)
+    return Child("web", command, hosts, pass_fds=(listener.fileno(),))
 
 
 def fetch_card() -> None:
@@ -83,15 +84,6 @@ def first_rows(out: OutputWrapper) -> None:
         out.write(f"Made the first administrator, {made}.")
     if ModelCard.of(settings.FLUXSITE_MODEL).demo:
         add_demo_loras()
-
-
-def gunicorn(bind: str) -> list[str]:
-    """The command that serves the pages."""
-    return [
-        sys.executable, "-m", "gunicorn", "fluxsite.wsgi", "--bind", bind,
-        "--worker-class", "gthread", "--workers", "1", "--threads", "16",
-        "--chdir", str(settings.BASE_DIR), "--log-level", "warning", "--no-control-socket",
-    ]  # fmt: skip
 
 
 def _names_of(host: str) -> set[str]:

@@ -74,7 +74,7 @@ class JobViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gene
 
         job, is_new = repeats.once(self.user, key, request.data, submit)
         headers = _replayed(is_new)
-        if (seconds := _wait_in(request)) and _waited(job, seconds):
+        if (seconds := _wait_in(request)) and _waited(job, seconds, request):
             headers["Preference-Applied"] = f"wait={seconds}"
         elif is_new:
             prefetch_related_objects([job], *_parts_of_new(job))
@@ -152,11 +152,11 @@ def _wait_in(request: Request) -> int:
     return min(int(match[1]), settings.FLUXSITE_WAIT_SECONDS) if match else 0
 
 
-def _waited(job: Job, seconds: int) -> bool:
-    """Wait for the job; False where there is no place to wait, as the header only says what is preferred."""
+def _waited(job: Job, seconds: int, request: Request) -> bool:
+    """Wait for the job. False if there is no place to wait: the header only says what the client prefers."""
     try:
-        with waiting.Place():
-            waiting.is_over(job, seconds)
+        with waiting.Place(cast(User, request.user)):
+            waiting.is_over(job, seconds, request._request)
     except waiting.NoPlace:
         return False
     return True

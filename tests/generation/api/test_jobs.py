@@ -103,7 +103,7 @@ def test_who_does_not_wait_is_answered_at_once(alice: User, prefer: str) -> None
 
 def test_where_too_many_wait_the_answer_comes_at_once(alice: User, settings: Any) -> None:
     settings.FLUXSITE_WAITING_REQUESTS = 1
-    with waiting.Place():
+    with waiting.Place(alice):
         response = wait(alice, "wait=60")
     assert response.status_code == 201
     assert "Preference-Applied" not in response
