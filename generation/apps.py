@@ -15,7 +15,7 @@ class GenerationConfig(AppConfig):
     def ready(self) -> None:
         from django.conf import settings
 
-        from generation import search, trials
+        from generation import housekeeping, search, trials
         from generation.quotas import check_storage
         from loras.models import Lora
         from loras.signals import lora_admitted, storage_wanted, trial_wanted
@@ -23,6 +23,7 @@ class GenerationConfig(AppConfig):
         pre_migrate.connect(search.uninstall, sender=self)
         post_migrate.connect(search.install, sender=self)
         post_migrate.connect(_schedule, sender=self)
+        housekeeping.allow(housekeeping.__name__, housekeeping.CHORES)
         storage_wanted.connect(check_storage)
         lora_admitted.connect(trials.go_on)
         trial_wanted.connect(trials.begin_again)

@@ -8,7 +8,13 @@ class OperationsConfig(AppConfig):
     name = "operations"
 
     def ready(self) -> None:
-        from operations import checks  # noqa: F401 (registers the system check)
+        from generation import housekeeping
+        from operations import (
+            checks,  # noqa: F401 (registers the system check)
+            chores,
+        )
+
+        housekeeping.allow(chores.__name__, chores.CHORES)
 
         post_migrate.connect(_schedule, sender=self)
 
