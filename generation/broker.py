@@ -14,6 +14,7 @@ the table would let whoever writes to the database run code here.
 
 import logging
 import multiprocessing
+import os
 import signal
 import time
 import uuid
@@ -51,12 +52,29 @@ def ignore_sigterm() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-class JobBroker(Broker):  # type: ignore[misc]
-    """``list_key`` is the name of the cluster and of the engine whose jobs it runs."""
+class WatchingBroker(Broker):  # type: ignore[misc]
+    """What both brokers do besides: watch the worker, and let it know when the pusher ends."""
 
     def __init__(self, list_key: str | None = None) -> None:
         super().__init__(list_key)
         ignore_sigterm()
+        self.pusher = 0
+
+    def watch(self) -> None:
+        if self.pusher != os.getpid():  # the first call after the fork
+            self.pusher = os.getpid()
+            worker.pusher_started()
+        worker.watch()
+
+    def ping(self) -> bool:
+        return True
+
+
+class JobBroker(WatchingBroker):
+    """``list_key`` is the name of the cluster and of the engine whose jobs it runs."""
+
+    def __init__(self, list_key: str | None = None) -> None:
+        super().__init__(list_key)
         self.wake_ups = WakeUps()
         self.checked_at = 0.0
         self.slot = (settings.FLUXSITE_HOST, settings.FLUXSITE_DEVICE, self.list_key)
@@ -66,7 +84,7 @@ class JobBroker(Broker):  # type: ignore[misc]
         until = time.monotonic() + RETURN_SECONDS
         look = False
         while (left := until - time.monotonic()) > 0:
-            worker.watch()
+            self.watch()
             if not worker.is_ready():
                 worker.wait(GLANCE_SECONDS)
             # After a job the worker looks for the next one itself: asking here as well would cost its time.
@@ -110,9 +128,6 @@ class JobBroker(Broker):  # type: ignore[misc]
     def info(self) -> str:
         return f"job table ({self.list_key})"
 
-    def ping(self) -> bool:
-        return True
-
     def queue_size(self) -> int:
         return int(Job.objects.queued(self.list_key).count())
 
@@ -120,15 +135,11 @@ class JobBroker(Broker):  # type: ignore[misc]
         return 0
 
 
-class HousekeepingBroker(Broker):  # type: ignore[misc]
+class HousekeepingBroker(WatchingBroker):
     """Hands out the chores that are due (``generation.housekeeping``), one at a time, and watches."""
 
-    def __init__(self, list_key: str | None = None) -> None:
-        super().__init__(list_key)
-        ignore_sigterm()
-
     def dequeue(self) -> list[tuple[str, str]] | None:
-        worker.watch()
+        self.watch()
         if not worker.is_ready():
             time.sleep(RETURN_SECONDS)
             return None
@@ -146,9 +157,6 @@ class HousekeepingBroker(Broker):  # type: ignore[misc]
 
     def info(self) -> str:
         return "housekeeping"
-
-    def ping(self) -> bool:
-        return True
 
 
 def packed(name: str, function: str, *args: str) -> tuple[str, str]:
