@@ -57,7 +57,7 @@ def sweep() -> str:
     """
     done: dict[str, object] = {}
     wrong = []
-    for step in (end_abandoned, trials.sweep, prune_tasks):
+    for step in (cancel_for_closed, end_abandoned, trials.sweep, prune_tasks):
         try:
             done[step.__name__] = step()
         except Exception as error:
@@ -66,6 +66,11 @@ def sweep() -> str:
     if wrong:
         raise ExceptionGroup("The sweeper could not do all of it", wrong)
     return f"{done['end_abandoned']} jobs ended, {done['prune_tasks']} rows of django-q2 deleted"
+
+
+def cancel_for_closed() -> int:
+    """Cancel jobs of accounts that were switched off behind Django's back, such as by SQL."""
+    return Job.objects.cancel_for_closed()
 
 
 def end_abandoned() -> int:
