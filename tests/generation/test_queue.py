@@ -242,7 +242,7 @@ def test_jobs_of_an_account_that_was_switched_off_unnoticed_are_not_drawn(
     lost, waits = submit(alice), submit(alice)
     assert claim(worker) == lost
     let_the_lease_run_out(lost)
-    bobs, nobodys = submit(bob), submit(None, priority=-10)
+    bobs, nobodys = submit(bob), Job.submit(None, **asked(priority=-10))
     User.objects.filter(pk=alice.pk).update(is_active=False)
     assert [claim(worker), claim(worker)] == [bobs, nobodys]
     assert Job.objects.claim("bf16", worker) is None
