@@ -32,7 +32,7 @@ import requests
 from bench.processes import DATABASES, Site, new_site, wait_until
 
 LEASE_SECONDS = 4
-# So many that nothing fails because we killed its workers too often.
+# So many that nothing fails because we killed its workers too often while they drew.
 MAX_ATTEMPTS = 50
 USERS = ("alice", "bob", "charlie")
 PROMPTS = ("a big yellow star on a blue background", "a red circle", "a small green ring")
@@ -185,6 +185,7 @@ class Observer(threading.Thread):
         super().__init__(daemon=True)
         self.run_ = run
         self.ended: dict[UUID, tuple[Any, ...]] = {}
+        self.resumed = 0
         self.stops = threading.Event()
 
     def run(self) -> None:
@@ -193,6 +194,7 @@ class Observer(threading.Thread):
 
     def look(self) -> None:
         from generation.models import Job
+        from gpu.models import Mode, Worker
 
         now = {
             pk: (state, finished, attempt)
@@ -204,6 +206,8 @@ class Observer(threading.Thread):
             if now.get(pk) != was:
                 self.run_.broken.append(f"ended twice: job {pk} was {was}, is {now.get(pk)}")
         self.ended = now
+        # A slot that we killed five times in a row while it loaded is paused; an operator resumes it.
+        self.resumed += Worker.objects.filter(mode=Mode.PAUSE).update(mode=Mode.RUN, note="")
 
 
 # Afterwards ----------------------------------------------------------------------------------------------
@@ -375,6 +379,7 @@ def chaos(site: Site, chosen: argparse.Namespace) -> list[str]:
     left = [f"left running: {described(process)}" for process in site.processes()]
     media = site.folder / "media"
     report(run, media, seconds)
+    print(f"{observer.resumed} times a slot was paused, because it was killed while it loaded, and resumed")
     # As the cleanup does, without its wait: what a worker wrote and was killed before it could enter.
     unnamed = [one for kind in (Kind.ORPHANS, Kind.TEMPORARY) for one in leftovers.SOURCES[kind]()]
     print(f"{sum(one.delete() for one in unnamed)} files that no row names were deleted")

@@ -77,7 +77,7 @@ INSTALLED_APPS = [
     "loras",
     "accounts",
     "gpu",
-    "django.contrib.admin",
+    "fluxsite.apps.AdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -321,13 +321,11 @@ _cluster: dict[str, Any] = {
 }
 Q_CLUSTER: dict[str, Any] = {
     **_cluster,
-    # Housekeeping: schedules, and the tasks that they start.
+    # Housekeeping. django-q2's scheduler stays off: it runs whatever function a row of its table names, and
+    # with "sync" in the row's arguments it does so without asking the broker.
     "name": "fluxsite",
     "broker_class": "generation.broker.HousekeepingBroker",
-    "orm": "default",
-    "bulk": 1,
-    "poll": 1,
-    "catch_up": False,
+    "scheduler": False,
     "ALT_CLUSTERS": {
         engine: {
             **_cluster,

@@ -14,8 +14,11 @@ class GenerationConfig(AppConfig):
 
     def ready(self) -> None:
         from django.conf import settings
+        from django.db.models.signals import post_save
 
-        from generation import search, trials
+        from accounts.models import User
+        from accounts.signals import account_closed
+        from generation import housekeeping, search, trials
         from generation.quotas import check_storage
         from loras.models import Lora
         from loras.signals import lora_admitted, storage_wanted, trial_wanted
@@ -23,10 +26,13 @@ class GenerationConfig(AppConfig):
         pre_migrate.connect(search.uninstall, sender=self)
         post_migrate.connect(search.install, sender=self)
         post_migrate.connect(_schedule, sender=self)
+        housekeeping.allow(housekeeping.__name__, housekeeping.CHORES)
         storage_wanted.connect(check_storage)
         lora_admitted.connect(trials.go_on)
         trial_wanted.connect(trials.begin_again)
         pre_delete.connect(trials.forget, sender=Lora)
+        account_closed.connect(_cancel_jobs, sender=User)
+        post_save.connect(_cancel_jobs, sender=User)
         cluster = os.environ.get("Q_CLUSTER_NAME", "")
         if cluster in settings.Q_CLUSTER["ALT_CLUSTERS"]:
             _below_a_cluster(_start_worker)
@@ -83,6 +89,14 @@ def _start_housekeeping(**kwargs: Any) -> None:
         lambda **kwargs: worker.ready(), weak=False, dispatch_uid="generation.ready"
     )
     worker.started()
+
+
+def _cancel_jobs(instance: Any, **kwargs: Any) -> None:
+    """However an account is switched off, what it has in the queue is not drawn."""
+    from generation.models import Job
+
+    if not instance.is_active:
+        Job.objects.cancel_for_closed(instance.pk)
 
 
 def _schedule(**kwargs: Any) -> None:

@@ -94,6 +94,7 @@ class Attempt:
                 Worker.State.DRAWING,
                 model=process.card.name,
                 load_seconds=self.seconds["load_seconds"],
+                failed_starts=0,
             )
         return engine
 

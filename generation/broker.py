@@ -6,10 +6,15 @@ out one *wake-up* at a time, and only while its own worker is idle and a job wai
 claims a row itself (``generation.queue``). Submitting a job is its INSERT, and there is nothing else to lose.
 
 Both brokers also watch the worker of their cluster, which nothing else does: see ``generation.watch``.
+
+Neither broker takes a task out of the database: each packs its own, with a function that the code names. A
+task of django-q2 is a pickle, and a schedule of django-q2 names a function and its arguments, so either in
+the table would let whoever writes to the database run code here.
 """
 
 import logging
 import multiprocessing
+import os
 import signal
 import time
 import uuid
@@ -18,9 +23,9 @@ from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connection
 from django.utils import timezone
 from django_q.brokers import Broker
-from django_q.brokers.orm import ORM
 from django_q.signing import SignedPackage
 
+from generation import housekeeping
 from generation.models import Job
 from generation.wake_up import WakeUps
 from generation.watch import worker
@@ -47,12 +52,29 @@ def ignore_sigterm() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
-class JobBroker(Broker):  # type: ignore[misc]
-    """``list_key`` is the name of the cluster and of the engine whose jobs it runs."""
+class WatchingBroker(Broker):  # type: ignore[misc]
+    """What both brokers do besides: watch the worker, and let it know when the pusher ends."""
 
     def __init__(self, list_key: str | None = None) -> None:
         super().__init__(list_key)
         ignore_sigterm()
+        self.pusher = 0
+
+    def watch(self) -> None:
+        if self.pusher != os.getpid():  # the first call after the fork
+            self.pusher = os.getpid()
+            worker.pusher_started()
+        worker.watch()
+
+    def ping(self) -> bool:
+        return True
+
+
+class JobBroker(WatchingBroker):
+    """``list_key`` is the name of the cluster and of the engine whose jobs it runs."""
+
+    def __init__(self, list_key: str | None = None) -> None:
+        super().__init__(list_key)
         self.wake_ups = WakeUps()
         self.checked_at = 0.0
         self.slot = (settings.FLUXSITE_HOST, settings.FLUXSITE_DEVICE, self.list_key)
@@ -62,13 +84,13 @@ class JobBroker(Broker):  # type: ignore[misc]
         until = time.monotonic() + RETURN_SECONDS
         look = False
         while (left := until - time.monotonic()) > 0:
-            worker.watch()
+            self.watch()
             if not worker.is_ready():
                 worker.wait(GLANCE_SECONDS)
             # After a job the worker looks for the next one itself: asking here as well would cost its time.
             elif worker.wants_more() or ((look or self._is_due()) and self._work_waits()):
                 worker.woken()
-                return [("", self._wake_up())]
+                return [packed(f"{self.list_key} wake-up", TASK, self.list_key)]
             else:
                 look = self._something_written(left)
         # What was heard and not yet looked at is not forgotten.
@@ -103,22 +125,8 @@ class JobBroker(Broker):  # type: ignore[misc]
         time.sleep(RECHECK_SECONDS)
         return False
 
-    def _wake_up(self) -> str:
-        task = {
-            "id": uuid.uuid4().hex,
-            "name": f"{self.list_key} wake-up",
-            "func": TASK,
-            "args": (self.list_key,),
-            "kwargs": {},
-            "started": timezone.now(),
-        }
-        return str(SignedPackage.dumps(task))
-
     def info(self) -> str:
         return f"job table ({self.list_key})"
-
-    def ping(self) -> bool:
-        return True
 
     def queue_size(self) -> int:
         return int(Job.objects.queued(self.list_key).count())
@@ -127,25 +135,38 @@ class JobBroker(Broker):  # type: ignore[misc]
         return 0
 
 
-class HousekeepingBroker(ORM):  # type: ignore[misc]
-    """django-q2's own queue in the database, for its schedules: one task at a time, and watched."""
+class HousekeepingBroker(WatchingBroker):
+    """Hands out the chores that are due (``generation.housekeeping``), one at a time, and watches."""
 
-    def __init__(self, list_key: str | None = None) -> None:
-        super().__init__(list_key)
-        ignore_sigterm()
-
-    def dequeue(self) -> list[tuple[int, str]] | None:
-        worker.watch()
+    def dequeue(self) -> list[tuple[str, str]] | None:
+        self.watch()
         if not worker.is_ready():
             time.sleep(RETURN_SECONDS)
             return None
         try:
-            tasks: list[tuple[int, str]] | None = super().dequeue()
+            function = housekeeping.take_due()
         except DatabaseError:
             log.warning("The schedule cannot be read; trying again", exc_info=True)
             connection.close()
+            function = None
+        if function is None:
             time.sleep(RECHECK_SECONDS)
             return None
-        if tasks:
-            worker.woken()
-        return tasks
+        worker.woken()
+        return [packed(function, function)]
+
+    def info(self) -> str:
+        return "housekeeping"
+
+
+def packed(name: str, function: str, *args: str) -> tuple[str, str]:
+    """A task as django-q2's pusher unpacks it, in this very process; without a number to acknowledge."""
+    task = {
+        "id": uuid.uuid4().hex,
+        "name": name,
+        "func": function,
+        "args": args,
+        "kwargs": {},
+        "started": timezone.now(),
+    }
+    return "", str(SignedPackage.dumps(task))

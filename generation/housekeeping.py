@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Mapping
+from datetime import timedelta
 
+from django.db.models.functions import Now
 from django_q.models import Schedule, Task
 
 from generation import offboarding, trials
@@ -17,12 +19,35 @@ TASKS_KEPT = 1000
 CHORES = {"sweep": 1, "offboard": 1}
 
 
+# The functions that the housekeeping cluster runs, by their dotted names, and after how many minutes again.
+# It runs no others, whatever the database says.
+_allowed: dict[str, int] = {}
+
+
+def allow(module: str, chores: Mapping[str, int]) -> None:
+    """Let the housekeeping cluster run these functions of ``module``; called when the apps are ready."""
+    _allowed.update({f"{module}.{chore}": minutes for chore, minutes in chores.items()})
+
+
 def schedule(module: str, chores: Mapping[str, int]) -> None:
-    """Tell django-q2 which functions of a module to call, and no others; called after each migration."""
+    """Give each chore of ``module`` a row that says when it runs next; called after each migration."""
     for chore, minutes in chores.items():
         when = {"schedule_type": Schedule.MINUTES, "minutes": minutes, "repeats": -1}
         Schedule.objects.update_or_create(name=chore, defaults={"func": f"{module}.{chore}", **when})
     Schedule.objects.filter(func__startswith=f"{module}.").exclude(name__in=chores).delete()
+
+
+def take_due() -> str | None:
+    """Take a chore whose time has come, and plan its next run; returns the function's dotted name.
+
+    If several clusters ask at once, one gets the chore. A row only says when: what runs is ``_allowed``.
+    """
+    due = Schedule.objects.filter(func__in=_allowed, next_run__lte=Now()).order_by("next_run")
+    for pk, function, next_run in due.values_list("pk", "func", "next_run"):
+        again = Now() + timedelta(minutes=_allowed[function])
+        if Schedule.objects.filter(pk=pk, next_run=next_run).update(next_run=again):
+            return str(function)
+    return None
 
 
 def sweep() -> str:
@@ -32,7 +57,7 @@ def sweep() -> str:
     """
     done: dict[str, object] = {}
     wrong = []
-    for step in (end_abandoned, trials.sweep, prune_tasks):
+    for step in (cancel_for_closed, end_abandoned, trials.sweep, prune_tasks):
         try:
             done[step.__name__] = step()
         except Exception as error:
@@ -41,6 +66,11 @@ def sweep() -> str:
     if wrong:
         raise ExceptionGroup("The sweeper could not do all of it", wrong)
     return f"{done['end_abandoned']} jobs ended, {done['prune_tasks']} rows of django-q2 deleted"
+
+
+def cancel_for_closed() -> int:
+    """Cancel jobs of accounts that were switched off behind Django's back, such as by SQL."""
+    return Job.objects.cancel_for_closed()
 
 
 def end_abandoned() -> int:

@@ -73,7 +73,10 @@ oldest AS (
     AND {same_owner} AND created_at = since
     ORDER BY id LIMIT 1
 )
-SELECT * FROM generation_job
+SELECT generation_job.*,
+    -- A trial of the studio itself has no owner.
+    COALESCE((SELECT is_active FROM accounts_user WHERE id = owner_id), TRUE) AS owner_is_active
+FROM generation_job
 WHERE id = COALESCE(
     -- What was begun and abandoned: see ``JobQuerySet.abandoned``.
     (SELECT id FROM generation_job WHERE {abandoned} ORDER BY created_at LIMIT 1),

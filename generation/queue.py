@@ -29,12 +29,26 @@ _GOES_ON = """
 SELECT 1 FROM generation_job
 WHERE id = %s AND attempt = %s AND state = 'running' AND cancel_requested_at IS NULL
 """
-# Of a claim, between two of its questions.
+# How long a claim may be idle between two of its questions, in a transaction of its own.
 TURN_SECONDS = 5
-_TURN = """
-SELECT set_config('idle_in_transaction_session_timeout', %s, true),
-    pg_advisory_xact_lock(hashtext('claim'), hashtext(%s))
-"""
+_LIMIT = "SELECT set_config('idle_in_transaction_session_timeout', %s, true)"
+_TURN = "SELECT pg_advisory_xact_lock(hashtext('claim'), hashtext(%s))"
+CLOSED = (
+    "The account was switched off before this job was drawn. "
+    "If an administrator switches the account on again, send the job again."
+)
+
+
+# The stage in which a job has not begun: ``Job.Stage.LOADING``.
+LOADING = "loading"
+
+
+def _deaths(job: "Job") -> int:
+    """How many workers died while they drew an abandoned ``job``, the last one included.
+
+    A worker that died while it loaded the model is its slot's failure: see ``Worker.failed_starts``.
+    """
+    return job.deaths + (job.stage != LOADING)
 
 
 def _lease() -> timedelta:
@@ -103,44 +117,68 @@ class JobQuerySet(models.QuerySet["Job"]):
     def claim(self, engine: str, worker: Worker, warm: Collection[str] = (), stage: str = "") -> "Job | None":
         """Give the next job to ``worker`` until its lease runs out: see ``next_for``.
 
-        ``stage``: what the worker does first. Jobs that used up their attempts fail here instead (they
-        killed their workers).
+        ``stage``: what the worker does first. Jobs that killed too many workers fail here instead, and
+        jobs of a switched-off account are cancelled.
         """
+        alone = not connections[self.db].in_atomic_block
         with transaction.atomic():
-            self._wait_for_turn(engine)
+            self._wait_for_turn(engine, alone)
             # Whoever cancels or takes back a job does not wait for turns.
             while job := self.next_for(engine, worker, warm):
+                if not job.owner_is_active and job.cancel_requested_at is None:
+                    self.cancel_for_closed(job.owner_id)
+                    continue
                 may_be_taken = job.state == "queued" or self._end_used_up([job])
                 if may_be_taken and self._take(job, worker, stage):
                     return job
         return None
 
-    def _wait_for_turn(self, engine: str) -> None:
+    def cancel_for_closed(self, owner: int | None = None) -> int:
+        """Cancel what switched-off accounts, or only ``owner``, have in the queue; returns how many jobs.
+
+        A waiting job ends at once, with a sentence. A running one stops before its next step. The states
+        are in the outer WHERE: PostgreSQL checks it again if a worker claims the row meanwhile.
+        """
+        from accounts.models import User
+
+        closed = User.objects.filter(is_active=False, **({"pk": owner} if owner else {}))
+        jobs = self.filter(owner__in=closed.values("pk")).order_by()
+        facts = {"error_code": "account_closed", "error": CLOSED, "finished_at": Now()}
+        waiting = jobs.filter(state="queued").update(state="cancelled", **facts)
+        running = jobs.filter(state="running", cancel_requested_at=None)
+        return waiting + running.update(cancel_requested_at=Now())
+
+    def _wait_for_turn(self, engine: str, alone: bool = True) -> None:
         """Until the transaction ends no other worker claims a job of this engine.
 
-        Without it all of them choose the same first row, and all but one choose again: with 128 workers that
-        halved what 64 got done (``bench.scale``). A host that is cut off or frozen meanwhile loses its turn:
-        else the server, which hears nothing, would keep it for hours. On SQLite a transaction is IMMEDIATE
-        and alone anyway.
+        Without turns all workers choose the same first row, and all but one choose again: with 128 workers
+        that halved what 64 got done (``bench.scale``). If a host is cut off or frozen in the middle of its
+        claim, the server ends the transaction after TURN_SECONDS; otherwise the lock would stay for hours.
+        The limit holds until the transaction ends, so a caller's transaction (not ``alone``) is spared it.
+        On SQLite a transaction is IMMEDIATE and alone anyway.
         """
         connection = connections[self.db]
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
-                cursor.execute(_TURN, [f"{TURN_SECONDS}s", engine])
+                if alone:
+                    cursor.execute(_LIMIT, [f"{TURN_SECONDS}s"])
+                cursor.execute(_TURN, [engine])
 
     def _take(self, job: "Job", worker: Worker, stage: str) -> bool:
         """Claim this one, unless it is no longer as ``job`` says."""
         was_abandoned = job.state == "running"
         free = self.abandoned(job.engine) if was_abandoned else self.queued(job.engine)
         facts = {"state": "running", "stage": stage, "worker": worker, "picture": 0, "together": 1, "step": 0}
+        deaths = _deaths(job) if was_abandoned else job.deaths
         taken = free.filter(pk=job.pk, attempt=job.attempt).update(
-            attempt=F("attempt") + 1, lease_until=Now() + _lease(), started_at=Now(), **facts
+            attempt=F("attempt") + 1, lease_until=Now() + _lease(), started_at=Now(), deaths=deaths, **facts
         )
         if not taken:
             return False
         if was_abandoned:
             self._enter_lost(job)
         job.attempt += 1
+        job.deaths = deaths
         for name, value in facts.items():
             setattr(job, name, value)
         return True
@@ -158,7 +196,7 @@ class JobQuerySet(models.QuerySet["Job"]):
         for job in abandoned:
             facts: dict[str, str] = {"state": "cancelled"}
             if job.cancel_requested_at is None:
-                if job.attempt < attempts:
+                if _deaths(job) < attempts:
                     others.append(job)
                     continue
                 facts = {
@@ -168,7 +206,8 @@ class JobQuerySet(models.QuerySet["Job"]):
                     "Try a smaller size or fewer LoRAs.",
                 }
             still = self.abandoned(job.engine).filter(pk=job.pk, attempt=job.attempt)
-            if still.update(stage="", lease_until=None, finished_at=Now(), **facts):
+            over = {"stage": "", "lease_until": None, "finished_at": Now(), "deaths": _deaths(job)}
+            if still.update(**over, **facts):
                 self._enter_lost(job)
         return others
 
@@ -224,9 +263,12 @@ class JobQuerySet(models.QuerySet["Job"]):
     # The ledger ---------------------------------------------------------------------------------------
 
     def _enter_lost(self, job: "Job") -> None:
-        """``job``: as the attempt left it. Its last sign renewed the lease."""
+        """Enter the attempt of an abandoned ``job``, until its last heartbeat, which renewed the lease.
+
+        Loading the model is the slot's affair, so the owner is charged nothing for it.
+        """
         seconds = 0.0
-        if job.started_at and job.lease_until:
+        if job.started_at and job.lease_until and job.stage != LOADING:
             seconds = (job.lease_until - _lease() - job.started_at).total_seconds()
         self._enter(job, UsageEntry.Outcome.LOST, max(0.0, seconds))
 

@@ -5,6 +5,7 @@ django-q2 starts the process and calls ``run_jobs`` in it at every wake-up.
 
 import logging
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -46,11 +47,17 @@ log = logging.getLogger(__name__)
 # How often a worker that cannot load its model looks again whether it can.
 WAIT_SECONDS = 5.0
 HEARTBEAT_SECONDS = 5.0
+# How often a worker that waits looks whether its cluster is told to stop.
+STOP_POLL_SECONDS = 0.1
 # For how long a worker goes on to the next job by itself: a wake-up comes through two other processes, and
 # the device waits meanwhile. Who is told to stop hears of it between two wake-ups.
 WAKE_UP_SECONDS = 0.25
 # How long a job's last pictures wait at most until the next job is drawn, which takes 5 to 15 ms.
 NEXT_SECONDS = 0.05
+# After a death while the model was loaded, the slot's next process waits before it loads again: so long,
+# and twice as long after each further one. After so many in a row the slot is paused.
+START_PAUSE_SECONDS, LONGEST_START_PAUSE_SECONDS = 2.0, 60.0
+FAILED_STARTS = 5
 # A device that failed so often within so long is not trusted with more jobs.
 FATAL_ERRORS = 3
 FATAL_WITHIN = timedelta(minutes=10)
@@ -70,6 +77,7 @@ class WorkerProcess:
         self.row = Worker.start(
             settings.FLUXSITE_HOST, settings.FLUXSITE_DEVICE, engine, os.getpid(), **self._device_facts()
         )
+        self.loads_at = time.monotonic() + self._pause_after_failed_starts()
         # Jobs in hand: one that is drawn, and perhaps one before it that is stored still.
         self.held: set[tuple[UUID, int]] = set()
         self.saver: Executor = ThreadPoolExecutor(1, "saver")
@@ -85,6 +93,23 @@ class WorkerProcess:
         self.warm: deque[str] = deque(maxlen=settings.FLUXSITE_LORAS_IN_MEMORY)
         if freed := Job.objects.release_all_of(self.row):
             log.warning("%d job was in hand when the process before ended; it starts again", freed)
+
+    def _pause_after_failed_starts(self) -> float:
+        """How many seconds to wait before the model is loaded; pauses the slot after too many failures."""
+        failed = self.row.failed_starts
+        if failed < FAILED_STARTS:
+            return (
+                min(START_PAUSE_SECONDS * 2 ** (failed - 1), LONGEST_START_PAUSE_SECONDS) if failed else 0.0
+            )
+        note = (
+            f"Paused: the worker died {failed} times in a row while it loaded the model. "
+            "Read the log of this host, mend the cause, then resume."
+        )
+        log.critical("%s %s", self.row, note)
+        self.row.now(failed_starts=0)
+        self.row.set_mode(Mode.PAUSE, note)
+        self.row.mode = Mode.PAUSE
+        return 0.0
 
     # The heartbeat ------------------------------------------------------------------------------------
 
@@ -140,7 +165,8 @@ class WorkerProcess:
         self._fetch_model()
         if reason := self.cannot_start():
             log.warning("%s", reason)
-            self.waits, self.rest = True, WAIT_SECONDS
+            self.waits = True
+            self.rest = min(max(self.loads_at - time.monotonic(), 0), WAIT_SECONDS) or WAIT_SECONDS
             self.says(Worker.State.WAITING, note=reason)
             return reason
         stage = Job.Stage.DRAWING if self.is_loaded else Job.Stage.LOADING
@@ -229,10 +255,18 @@ class WorkerProcess:
             return
         self.waits, self.lacks = True, "Fetches the model from the file store."
         self.says(Worker.State.WAITING, note=self.lacks)
+        fetching = threading.Thread(target=self._fetch, daemon=True, name="fetch")
+        fetching.start()
+        # If the cluster is told to stop, the process ends with the thread: a download takes minutes.
+        while fetching.is_alive() and not watched.stops():
+            fetching.join(STOP_POLL_SECONDS)
+
+    def _fetch(self) -> None:
         try:
             shared_models.fetch(settings.SHARED_MODEL, Path(settings.FLUXSITE_MODEL), weights=True)
             self.lacks = ""
-        except OSError as error:
+        except Exception as error:
+            log.warning("The model could not be fetched", exc_info=True)
             self.lacks = f"Waits for the model: {error}"
 
     def cannot_start(self) -> str:
@@ -245,6 +279,9 @@ class WorkerProcess:
             return f"Waits for disk space: {free / 1e9:.1f} GB are free, {floor / 1e9:.1f} GB are needed."
         if self.is_loaded:
             return ""
+        if (left := self.loads_at - time.monotonic()) > 0:
+            why = "the process before died while it loaded the model"
+            return f"Waits {duration(left)} before it loads again: {why}."
         try:
             device, host = devices.find(settings.FLUXSITE_DEVICE), devices.find("cpu")
             return backends.waits_for_memory(self.engine_name, self._config(), device, host)
@@ -289,7 +326,9 @@ class WorkerProcess:
 def start_worker(engine: str) -> None:
     """Make this process the worker of its slot; called once, in the worker that django-q2 has just forked."""
     global _process, _slot
-    _slot = slots.take(settings.VAR_DIR / "slots", settings.FLUXSITE_DEVICE, engine)
+    _slot = slots.take(settings.VAR_DIR / "slots", settings.FLUXSITE_DEVICE, engine, watched.stops)
+    if _slot is None:
+        sys.exit()
     _process = WorkerProcess(engine)
     threading.Thread(target=_process.beat_for_ever, daemon=True, name="heartbeat").start()
     Finalize(_process, _stopped, args=(_process,), exitpriority=1)

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from ctypes import c_double, c_int
 from multiprocessing.sharedctypes import RawValue
+from multiprocessing.util import Finalize
 
 from django.conf import settings
 
@@ -19,8 +20,10 @@ log = logging.getLogger(__name__)
 
 BUSY, READY, WOKEN = 0, 1, 2
 # A worker that was killed while idle leaves django-q2's queue locked for ever (its issue 23): nobody
-# answers a wake-up again. A healthy worker answers in milliseconds.
-UNANSWERED_SECONDS = 3.0
+# answers a wake-up again. A healthy worker answers in milliseconds. Only time in which the pusher itself
+# runs is counted, LOOK_SECONDS at most between two looks: on a host that stands still nobody answers.
+UNANSWERED_SECONDS = 10.0
+LOOK_SECONDS = 0.5
 # A step may take this many times as long as they usually do ...
 TIMES_USUAL = 10
 # ... and what comes before the first one, the prompt and the LoRAs, so many times FLUXSITE_STUCK_SECONDS.
@@ -39,7 +42,9 @@ class WatchedWorker:
         self._deadline = RawValue(c_double, 0.0)
         # Only the worker releases it and only the pusher acquires it: who is killed holds nothing.
         self._spoke = multiprocessing.Semaphore(0)
-        self._woken_at = 0.0
+        self._stops = RawValue(c_int, 0)
+        self._unanswered = 0.0
+        self._looked_at = 0.0
 
     # The worker says --------------------------------------------------------------------------------
 
@@ -66,6 +71,20 @@ class WatchedWorker:
         """Kill this process if it says nothing for so long; 0 ends the watch."""
         self._deadline.value = time.monotonic() + seconds if seconds else 0.0
 
+    def stops(self) -> bool:
+        """Whether the cluster is told to stop: whatever waits in the worker gives up."""
+        return bool(self._stops.value)
+
+    # The pusher says --------------------------------------------------------------------------------
+
+    def pusher_started(self) -> None:
+        """django-q2 ends the pusher first and then waits for the worker, which has no other sign of it."""
+        self._stops.value = 0
+        Finalize(self, self._pusher_ended, exitpriority=1)
+
+    def _pusher_ended(self) -> None:
+        self._stops.value = 1
+
     # The pusher asks --------------------------------------------------------------------------------
 
     def wait(self, seconds: float) -> None:
@@ -85,13 +104,15 @@ class WatchedWorker:
         return bool(self._model.value)
 
     def woken(self) -> None:
-        self._woken_at = time.monotonic()
+        self._unanswered, self._looked_at = 0.0, time.monotonic()
         self._state.value = WOKEN
 
     def watch(self) -> None:
         """Kill the worker if it is stuck, and the whole cluster if nobody answers a wake-up."""
         now = time.monotonic()
-        if self._state.value == WOKEN and now - self._woken_at > UNANSWERED_SECONDS:
+        self._unanswered += min(now - self._looked_at, LOOK_SECONDS)
+        self._looked_at = now
+        if self._state.value == WOKEN and self._unanswered > UNANSWERED_SECONDS:
             log.critical("The worker does not answer; its cluster is ended and starts again")
             os.kill(os.getppid(), signal.SIGKILL)  # the sentinel: its children die with it
         if 0 < self._deadline.value < now:

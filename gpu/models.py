@@ -91,6 +91,9 @@ class Worker(models.Model):
         null=True, help_text="the GPU's temperature; empty if it does not tell"
     )
     loras = models.JSONField(default=list, help_text="sha256 of the LoRAs kept ready")
+    failed_starts = models.PositiveSmallIntegerField(
+        default=0, help_text="processes in a row that died while they loaded the model"
+    )
     started_at = models.DateTimeField(db_default=Now())
     heartbeat = models.DateTimeField(db_default=Now())
 
@@ -106,7 +109,12 @@ class Worker(models.Model):
 
     @classmethod
     def start(cls, host: str, device: str, engine: str, pid: int, **facts: Any) -> "Worker":
-        """Take the slot's row for a process that has just begun. What operators want of the slot stays."""
+        """Take the slot's row for a process that has just begun. What operators want of the slot stays.
+
+        If the process before died while it loaded the model, that counts as a failed start of the slot.
+        """
+        slot = cls.objects.filter(host=host, device=device, engine=engine)
+        slot.filter(state=cls.State.LOADING).update(failed_starts=models.F("failed_starts") + 1)
         worker, _ = cls.objects.update_or_create(
             host=host,
             device=device,

@@ -3,6 +3,7 @@
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from gpu.engines.backends import ENGINES, Plan, Refusal
 
 log = logging.getLogger(__name__)
 
+# How often a worker asks again for a slot that another process has.
+POLL_SECONDS = 0.1
 PlanFor = Callable[[str, Device], Plan | Refusal]
 # Of many GPUs one in four draws in BF16, which is for the few pictures that are kept.
 _GPUS_FOR_ONE_BF16 = 4
@@ -80,19 +83,33 @@ def _named(name: str, devices: Sequence[Device]) -> Device:
     return found
 
 
-def take(folder: Path, device_id: str, engine: str) -> IO[str]:
+def take(
+    folder: Path, device_id: str, engine: str, stops: Callable[[], bool] = lambda: False
+) -> IO[str] | None:
     """Hold the slot until this process ends; waits while another process of this host has it.
 
+    Returns None if ``stops`` says so meanwhile: a worker ignores signals, so nothing else ends the wait.
     Keep what it returns: the lock is the open file's, so the kernel frees it however the process ends.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file = (folder / f"{engine}-{device_id}.lock").open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _is_locked(file):
         log.warning("Another worker has %s on %s; waiting until it stops", engine, device_id)
-        fcntl.flock(file, fcntl.LOCK_EX)
+        while not _is_locked(file):
+            if stops():
+                file.close()
+                return None
+            time.sleep(POLL_SECONDS)
     file.truncate(0)
     file.write(f"{os.getpid()}\n")
     file.flush()
     return file
+
+
+def _is_locked(file: IO[str]) -> bool:
+    """Whether this process has the lock now."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

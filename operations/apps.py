@@ -9,7 +9,14 @@ class OperationsConfig(AppConfig):
 
     def ready(self) -> None:
         from files.signals import before_delete, before_save
-        from operations import checks, studio  # noqa: F401 (registers the system check)
+        from generation import housekeeping
+        from operations import (
+            checks,  # noqa: F401 (registers the system check)
+            chores,
+            studio,
+        )
+
+        housekeeping.allow(chores.__name__, chores.CHORES)
 
         before_save.connect(studio.claim_empty_storage)
         before_delete.connect(studio.keep_foreign_files)

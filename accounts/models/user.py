@@ -13,6 +13,8 @@ from django.db.models import F, Q
 from django.db.models.functions import Lower, Now
 from django.utils.crypto import salted_hmac
 
+from accounts.signals import account_closed
+
 
 class AlreadySetUp(Exception):
     """The first administrator exists; the set-up link has done its work."""
@@ -54,6 +56,8 @@ class UserManager(DjangoUserManager["User"]):
             if list(administrators.values_list("pk", flat=True)) == [user.pk]:
                 raise LastAdministrator(f"{user} is the last administrator. Make another one first.")
             self.filter(pk=user.pk).update(is_active=False, sessions_ended=F("sessions_ended") + 1)
+            user.is_active = False
+            account_closed.send(type(user), instance=user)
             user.auth_token_set.all().delete()
             user.invitations.open().delete()
 

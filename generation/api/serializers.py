@@ -127,7 +127,9 @@ class JobStatusSerializer(serializers.ModelSerializer[Job]):
     position = serializers.SerializerMethodField(
         help_text="Its place in the queue, 1 is the next; null when it does not wait. Example: 3"
     )
-    error = serializers.SerializerMethodField(help_text="Why it failed; null if it did not.")
+    error = serializers.SerializerMethodField(
+        help_text="Why it failed, or why the studio cancelled it; null otherwise."
+    )
 
     class Meta:
         model = Job

@@ -99,6 +99,9 @@ class Job(models.Model):
     )
     priority = models.SmallIntegerField(default=0, help_text="a higher one is drawn before all lower ones")
     attempt = models.PositiveSmallIntegerField(default=0)
+    deaths = models.PositiveSmallIntegerField(
+        default=0, help_text="attempts that ended because the worker died while it drew the job"
+    )
     worker = models.ForeignKey(Worker, null=True, blank=True, on_delete=models.SET_NULL, related_name="jobs")
     lease_until = models.DateTimeField(null=True, blank=True)
     cancel_requested_at = models.DateTimeField(null=True, blank=True)
@@ -122,6 +125,9 @@ class Job(models.Model):
     error_code = models.CharField(max_length=40, blank=True)
     error = models.TextField(blank=True, help_text="a sentence for the owner: cause and remedy")
     notice = models.TextField(blank=True, help_text="what the owner should know of a job that went well")
+
+    # What a claim reads along with the row: see ``generation.order``.
+    owner_is_active: bool
 
     objects = JobQuerySet.as_manager()
 

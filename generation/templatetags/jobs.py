@@ -152,13 +152,17 @@ def again(job: Job) -> str:
     """What to know of a job whose worker stopped: it starts again by itself."""
     if job.state != Job.State.RUNNING or job.attempt < 2:
         return ""
+    if not job.deaths:
+        return "Starts again. The worker before stopped while it loaded the model"
     attempts = settings.FLUXSITE_MAX_ATTEMPTS
-    return f"Starts again, attempt {job.attempt} of {attempts}. The worker before stopped"
+    return f"Starts again, attempt {job.deaths + 1} of {attempts}. The worker before stopped"
 
 
 @register.filter
 def stopped_at(job: Job) -> str:
-    """How far a cancelled job had come."""
+    """How far a cancelled job had come, or why the studio cancelled it."""
+    if job.error:
+        return job.error
     if job.started_at is None:
         return "Cancelled before it started"
     if job.count > 1:

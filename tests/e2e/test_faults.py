@@ -17,7 +17,7 @@ import psutil
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.e2e.studio import wait_for
+from tests.e2e.studio import MANAGE, wait_for
 from tests.e2e.test_browser import READY, SECONDS, log_in
 from tests.faults.cluster import alive
 from tests.faults.studio import ATTEMPTS, PROMPT, FaultyStudio, Host, Studios, allowed, asked_for, need
@@ -101,7 +101,34 @@ def test_a_job_that_kills_its_process_fails_after_its_attempts_and_others_go_on(
     assert either.outcomes(killer) == ["lost"] * ATTEMPTS
 
 
+def test_a_worker_that_dies_while_it_loads_costs_the_job_nothing(studio: FaultyStudio) -> None:
+    studio.cluster.part("worker").kill()  # the next one has no model yet
+    with asked_for(studio.data, "kill-while-loading"):
+        job = studio.finished(studio.submit())
+    assert (job["state"], job["attempt"]) == ("succeeded", ATTEMPTS + 1)
+    assert studio.outcomes(job["id"]) == ["lost"] * ATTEMPTS + ["succeeded"]
+    assert studio.worker_says("failed_starts") == "0"
+
+
 # Told to stop ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_a_worker_that_waits_for_a_slot_stops_when_it_is_told(
+    studio: FaultyStudio, tmp_path: Path, told: signal.Signals
+) -> None:
+    said = tmp_path / "said"
+    with said.open("wb") as output:
+        workers = subprocess.Popen(
+            [*MANAGE, "workers", "--bf16", "cpu"], env=studio.environment, stdout=output, stderr=output
+        )
+    wait_for(lambda: "Another worker has bf16 on cpu" in said.read_text())
+    workers.send_signal(told)
+    try:
+        assert workers.wait(30) == 0
+    finally:
+        workers.kill()
+    studio.draws_again()
 
 
 def test_a_sigterm_to_the_worker_alone_changes_nothing(studio: FaultyStudio) -> None:

@@ -24,6 +24,7 @@ SLOW_STEP_SECONDS = 0.5
 # Of a slow load: so long with Python's lock held, so that no heartbeat comes through, then so long without.
 LOCKED_SECONDS, UNLOCKED_SECONDS = 2, 2
 FOR_EVER = 10**6
+KILL_LOADING = "kill-while-loading"
 
 
 def kill_process() -> None:
@@ -61,8 +62,20 @@ def named_in(prompt: str) -> list[str]:
     return re.findall(r"fault:([a-z-]+)", prompt)
 
 
+def fault_file(fault: str) -> Path:
+    return Path(settings.VAR_DIR, "faults", fault)
+
+
 def file_asks_for(fault: str) -> bool:
-    return Path(settings.VAR_DIR, "faults", fault).exists()
+    return fault_file(fault).exists()
+
+
+def kill_while_loading() -> None:
+    """As often as a job has attempts; the file has a letter for each time."""
+    file = fault_file(KILL_LOADING)
+    if len(file.read_text()) < settings.FLUXSITE_MAX_ATTEMPTS:
+        file.write_text(f"{file.read_text()}x")
+        kill_process()
 
 
 class FaultyBf16Engine(Bf16Engine):
@@ -70,6 +83,8 @@ class FaultyBf16Engine(Bf16Engine):
         if file_asks_for("slow-load"):
             hang_with_lock(LOCKED_SECONDS)
             time.sleep(UNLOCKED_SECONDS)
+        if file_asks_for(KILL_LOADING):
+            kill_while_loading()
         return super()._load_pipeline()
 
     def _denoise(self, spec: ImageSpec, prompt: Any, on_step: OnStep) -> torch.Tensor:

@@ -1,15 +1,23 @@
 """When django-q2's pusher is given a wake-up, and when it is not."""
 
+import inspect
+import os
+import pydoc
 from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.db import OperationalError
-from django_q.models import OrmQ
+from django.db.models.functions import Now
+from django.utils import timezone
+from django_q.conf import Conf
+from django_q.models import OrmQ, Schedule
 from django_q.signing import SignedPackage
 
 from accounts.models import User
-from generation import broker, operations
+from generation import broker, housekeeping, operations
 from generation.broker import HousekeepingBroker, JobBroker
 from generation.queue import JobQuerySet
 from generation.watch import WatchedWorker
@@ -94,17 +102,66 @@ def test_a_database_that_is_away_stops_no_pusher(
     assert jobs.dequeue()
 
 
-def test_housekeeping_is_given_one_task_at_a_time(
-    db: None, worker: WatchedWorker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def chores(db: None, worker: WatchedWorker, monkeypatch: pytest.MonkeyPatch) -> HousekeepingBroker:
+    """The broker of a housekeeping cluster, when no chore is due."""
     monkeypatch.setattr(broker, "RETURN_SECONDS", 0.01)
-    chores = HousekeepingBroker("fluxsite")
-    for name in ("one", "two"):
-        chores.enqueue(SignedPackage.dumps({"id": name}))
-    assert OrmQ.objects.count() == 2
-    assert len(chores.dequeue() or []) == 1
+    monkeypatch.setattr(broker, "RECHECK_SECONDS", 0.01)
+    Schedule.objects.update(next_run=Now() + timedelta(hours=1))
+    return HousekeepingBroker("fluxsite")
+
+
+def make_due(*functions: str) -> None:
+    Schedule.objects.filter(func__in=functions).update(next_run=Now() - timedelta(seconds=1))
+
+
+def test_housekeeping_is_given_one_chore_at_a_time(chores: HousekeepingBroker, worker: WatchedWorker) -> None:
+    assert chores.dequeue() is None
+    make_due("generation.housekeeping.sweep", "operations.chores.rotate_logs")
+    (first,) = chores.dequeue() or []
     assert chores.dequeue() is None
     worker.busy()
     assert chores.dequeue() is None
     worker.ready()
-    assert len(chores.dequeue() or []) == 1
+    (second,) = chores.dequeue() or []
+    worker.ready()
+    assert chores.dequeue() is None
+    ran = {SignedPackage.loads(payload)["func"] for _, payload in (first, second)}
+    assert ran == {"generation.housekeeping.sweep", "operations.chores.rotate_logs"}
+
+
+def test_each_chore_that_is_allowed_exists_and_needs_no_arguments(db: None) -> None:
+    functions = {name: pydoc.locate(name) for name in housekeeping._allowed}
+    assert set(functions) == set(Schedule.objects.values_list("func", flat=True))
+    for function in functions.values():
+        assert callable(function)
+        inspect.signature(function).bind()
+
+
+def test_rows_of_the_database_run_no_code(
+    chores: HousekeepingBroker, tmp_path: Path, worker: WatchedWorker
+) -> None:
+    """Whoever writes to the database, and has the secret key, names no function and sends no pickle."""
+
+    class Hostile:
+        def __reduce__(self) -> Any:
+            return os.system, (f"touch {tmp_path}/unpickled",)
+
+    past = timezone.now() - timedelta(hours=1)
+    minutes = {"schedule_type": Schedule.MINUTES, "minutes": 1, "next_run": past}
+    for options in ("{}", "{'q_options': {'sync': True}}"):
+        row = {"func": "os.system", "args": f"'touch {tmp_path}/scheduled'", "kwargs": options, **minutes}
+        Schedule.objects.create(**row)
+    # The name of a chore, and arguments and a hook that are not the chore's.
+    Schedule.objects.filter(name="sweep").update(args="'x'", kwargs="{'y': 1}", hook="os.system", **minutes)
+    task = {"id": "1", "name": "1", "func": Hostile(), "args": (), "kwargs": {}, "started": past}
+    OrmQ.objects.create(key="fluxsite", payload=SignedPackage.dumps(task), lock=past)
+    assert not Conf.SCHEDULER
+    (given,) = chores.dequeue() or []
+    worker.ready()
+    assert chores.dequeue() is None
+    packed = SignedPackage.loads(given[1])
+    assert (packed["func"], packed["args"], packed["kwargs"], packed.get("hook")) == (
+        "generation.housekeeping.sweep", (), {}, None,
+    )  # fmt: skip
+    assert not list(tmp_path.iterdir())

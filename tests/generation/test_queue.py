@@ -179,6 +179,85 @@ def test_a_job_that_kills_its_workers_fails_after_three_attempts(alice: User, wo
     assert "stopped 3 times" in job.error
 
 
+def test_a_worker_that_dies_while_it_loads_costs_the_job_no_attempt(alice: User, worker: Worker) -> None:
+    submit(alice)
+    for attempt, stage in enumerate(["loading"] * 4 + ["drawing", "loading", "drawing"], start=1):
+        job = Job.objects.claim("bf16", worker, stage=stage)
+        assert job
+        assert job.attempt == attempt
+        let_the_lease_run_out(job)
+    last = Job.objects.claim("bf16", worker, stage="loading")
+    assert last
+    assert (last.attempt, last.deaths) == (8, 2)
+    Job.objects.filter(pk=last.pk).update(stage="drawing")
+    let_the_lease_run_out(last)
+    assert Job.objects.end_abandoned("bf16") == 1
+    last.refresh_from_db()
+    assert (last.state, last.error_code, last.attempt, last.deaths) == ("failed", "worker_died", 8, 3)
+    ledger = list(UsageEntry.objects.order_by("attempt").values_list("attempt", "outcome"))
+    assert ledger == [(attempt, "lost") for attempt in range(1, 9)]
+
+
+def test_nobody_is_charged_for_a_worker_that_died_while_it_loaded(alice: User, worker: Worker) -> None:
+    submit(alice)
+    for stage in ("loading", "drawing"):
+        job = Job.objects.claim("bf16", worker, stage=stage)
+        assert job
+        Job.objects.update(
+            started_at=Now() - timedelta(seconds=100), lease_until=Now() - timedelta(seconds=1)
+        )
+    claim(worker)
+    seconds = UsageEntry.objects.order_by("attempt").values_list("gpu_seconds", flat=True)
+    assert list(seconds) == pytest.approx([0, 39], abs=0.5)
+
+
+# Accounts that are switched off -------------------------------------------------------------------------
+
+
+def switch_off_in_the_admin(user: User) -> None:
+    user.is_active = False
+    user.save()
+
+
+@pytest.mark.parametrize("switch_off", [User.objects.switch_off, switch_off_in_the_admin])
+def test_switching_an_account_off_cancels_its_jobs(
+    alice: User, bob: User, worker: Worker, switch_off: Any
+) -> None:
+    drawn, waits, bobs = submit(alice), submit(alice), submit(bob)
+    assert claim(worker) == drawn
+    switch_off(alice)
+    waits.refresh_from_db()
+    assert (waits.state, waits.error_code) == ("cancelled", "account_closed")
+    assert waits.error.startswith("The account was switched off before this job was drawn. ")
+    assert not Job.objects.goes_on(drawn.pk, 1)
+    assert Job.objects.keep(drawn.pk, 1)
+    assert claim(worker) == bobs
+    User.objects.filter(pk=alice.pk).update(is_active=True)
+    assert Job.objects.claim("bf16", worker) is None
+
+
+def test_jobs_of_an_account_that_was_switched_off_unnoticed_are_not_drawn(
+    alice: User, bob: User, worker: Worker
+) -> None:
+    lost, waits = submit(alice), submit(alice)
+    assert claim(worker) == lost
+    let_the_lease_run_out(lost)
+    bobs, nobodys = submit(bob), Job.submit(None, **asked(priority=-10))
+    User.objects.filter(pk=alice.pk).update(is_active=False)
+    assert [claim(worker), claim(worker)] == [bobs, nobodys]
+    assert Job.objects.claim("bf16", worker) is None
+    assert [Job.objects.get(pk=job.pk).state for job in (lost, waits)] == ["cancelled"] * 2
+
+
+@pytest.mark.skipif(not ON_POSTGRESQL, reason="SQLite has no such limit")
+def test_a_claim_sets_no_limit_to_a_callers_transaction(alice: User, worker: Worker) -> None:
+    submit(alice)
+    claim(worker)
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW idle_in_transaction_session_timeout")
+        assert cursor.fetchone() == ("0",)
+
+
 def test_cancelling_a_waiting_job_ends_it_at_once(alice: User, worker: Worker) -> None:
     job = submit(alice)
     assert job.cancel()

@@ -517,6 +517,64 @@ def test_a_new_process_frees_the_job_of_the_one_before(alice: User, process: Wor
     assert broken(again, lambda: None).run_next_job() == f"{lost.pk} attempt 2: drawn"
 
 
+class DyingEngine(FaultyEngine):
+    """Its process dies while it loads."""
+
+    loaded = False
+
+    def load(self) -> None:
+        raise SystemExit
+
+
+def die_while_loading() -> WorkerProcess:
+    process = new_process()
+    process.engine, process.loads_at = DyingEngine(0, None), 0.0
+    with pytest.raises(SystemExit):
+        process.run_next_job()
+    return process
+
+
+def test_after_a_death_while_loading_the_next_process_waits_longer_each_time(alice: User) -> None:
+    job = submit(alice)
+    for seconds in (2, 4, 8, 16):
+        die_while_loading()
+        again = new_process()
+        begun = time.monotonic()
+        assert again.run_next_job().endswith("the process before died while it loaded the model.")
+        assert again.loads_at - begun == pytest.approx(seconds, abs=1)
+        assert Worker.objects.get().state == "waiting"
+    job.refresh_from_db()
+    assert (job.state, job.attempt, job.deaths) == ("running", 4, 0)
+
+
+def test_a_slot_whose_processes_die_five_times_while_they_load_is_paused_and_the_job_waits(
+    alice: User,
+) -> None:
+    job = submit(alice)
+    for _ in range(5):
+        die_while_loading()
+    paused = new_process()
+    assert paused.run_next_job() == "nothing to do"
+    row = Worker.objects.get()
+    assert (row.mode, row.failed_starts) == ("pause", 0)
+    assert row.note.startswith("Paused: the worker died 5 times in a row while it loaded the model.")
+    job.refresh_from_db()
+    assert (job.state, job.attempt, job.deaths) == ("running", 5, 0)
+    other = Job.objects.claim("bf16", Worker.start("other", "cpu", "bf16", 1))
+    assert (other, other and other.attempt) == (job, 6)
+
+
+def test_a_model_that_was_loaded_ends_the_count(alice: User) -> None:
+    submit(alice)
+    for _ in range(4):
+        die_while_loading()
+    process = new_process()
+    process.engine, process.loads_at = FaultyEngine(0, None), 0.0
+    process.engine.loaded = False
+    process.run_next_job()
+    assert Worker.objects.get().failed_starts == 0
+
+
 def test_a_note_of_operators_outlives_the_job_in_hand(alice: User, process: WorkerProcess) -> None:
     def pause() -> None:
         operations.set_mode(Worker.objects.get(), Mode.PAUSE, by="root")

@@ -188,13 +188,18 @@ def test_a_job_that_ended_early_keeps_its_pictures(alice: User, state: Job.State
 
 def test_a_job_that_starts_again_says_so() -> None:
     assert jobs.again(job_that(**RUNNING)) == ""
-    assert jobs.again(job_that(state=Job.State.RUNNING, attempt=2)).startswith("Starts again, attempt 2 of 3")
+    running = {"state": Job.State.RUNNING, "attempt": 4}
+    assert jobs.again(job_that(**running, deaths=1)).startswith("Starts again, attempt 2 of 3")
+    assert (
+        jobs.again(job_that(**running)) == "Starts again. The worker before stopped while it loaded the model"
+    )
     assert jobs.again(job_that(state=Job.State.SUCCEEDED, attempt=2)) == ""
 
 
 def test_a_cancelled_job_says_how_far_it_came() -> None:
     now = timezone.now()
     assert jobs.stopped_at(job_that()) == "Cancelled before it started"
+    assert jobs.stopped_at(job_that(error="The account was switched off.")) == "The account was switched off."
     assert jobs.stopped_at(job_that(started_at=now, step=1)) == "Cancelled at step 2 of 4"
     assert jobs.stopped_at(job_that(started_at=now, count=4, picture=2)) == "Cancelled at picture 3 of 4"
 

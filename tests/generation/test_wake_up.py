@@ -2,7 +2,6 @@
 
 import errno
 import threading
-import time
 
 import pytest
 from django.db import connection, connections
@@ -15,13 +14,8 @@ from tests.conftest import submit
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def heard_after(wake_ups: WakeUps, seconds: float = 5.0) -> float:
-    """Seconds until something was heard."""
-    start = time.monotonic()
-    while time.monotonic() - start < seconds:
-        if wake_ups.wait(0.25):
-            return time.monotonic() - start
-    raise AssertionError("nothing was heard")
+# A busy machine may take its time; a test that fails waits 30 s.
+LOOKS = 120
 
 
 def test_a_submitted_job_is_heard_of() -> None:
@@ -30,15 +24,14 @@ def test_a_submitted_job_is_heard_of() -> None:
     while wake_ups.wait(0.05):
         """What was written before."""
 
-    def later() -> None:
-        time.sleep(0.3)
+    def submit_elsewhere() -> None:
         submit(alice)
         connections.close_all()
 
-    thread = threading.Thread(target=later)
+    thread = threading.Thread(target=submit_elsewhere)
     thread.start()
     try:
-        assert 0.25 < heard_after(wake_ups) < 3
+        assert any(wake_ups.wait(0.25) for _ in range(LOOKS)), "nothing was heard"
     finally:
         thread.join()
         wake_ups.close()
@@ -47,9 +40,7 @@ def test_a_submitted_job_is_heard_of() -> None:
 def test_silence_is_silence() -> None:
     wake_ups = WakeUps()
     wake_ups.wait(0.05)
-    start = time.monotonic()
     assert not wake_ups.wait(0.05)
-    assert time.monotonic() - start < 1
     wake_ups.close()
 
 

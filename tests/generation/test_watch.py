@@ -1,5 +1,6 @@
 """The watch over the worker of a cluster."""
 
+import multiprocessing
 import os
 import signal
 import time
@@ -11,6 +12,7 @@ import pytest
 from generation.watch import BEFORE_THE_FIRST, StepClock, WatchedWorker
 from generation.watch import worker as shared
 
+FORK = multiprocessing.get_context("fork")
 Kills = list[tuple[int, int]]
 
 
@@ -55,12 +57,32 @@ def test_a_wake_up_that_nobody_answers_ends_the_cluster(clock: list[float], kill
     worker = WatchedWorker()
     worker.started()
     worker.woken()
-    clock[0] += 2.9
-    worker.watch()
+    for _ in range(20):
+        clock[0] += 0.5
+        worker.watch()
     assert kills == []
-    clock[0] += 0.2
+    clock[0] += 0.5
     worker.watch()
     assert kills == [(os.getppid(), signal.SIGKILL)]
+
+
+def test_a_host_that_stood_still_is_no_silence(clock: list[float], kills: Kills) -> None:
+    worker = WatchedWorker()
+    worker.started()
+    worker.woken()
+    clock[0] += 3600
+    worker.watch()
+    assert kills == []
+
+
+def test_the_worker_hears_that_the_pusher_ended_and_that_another_began() -> None:
+    worker, heard = WatchedWorker(), []
+    for exits in (True, False):
+        pusher = FORK.Process(target=run_pusher, args=(worker, exits))
+        pusher.start()
+        pusher.join()
+        heard.append(worker.stops())
+    assert heard == [True, False]
 
 
 def test_a_worker_at_work_is_not_hurried(clock: list[float], kills: Kills) -> None:
@@ -71,6 +93,12 @@ def test_a_worker_at_work_is_not_hurried(clock: list[float], kills: Kills) -> No
     clock[0] += 3600
     worker.watch()
     assert kills == []
+
+
+def run_pusher(worker: WatchedWorker, exits: bool) -> None:
+    worker.pusher_started()
+    if not exits:
+        signal.raise_signal(signal.SIGKILL)
 
 
 @pytest.fixture

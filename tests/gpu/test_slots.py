@@ -71,7 +71,12 @@ def test_a_slot_shows_its_processes_one_device() -> None:
 
 
 def hold(folder: Path, says: Connection) -> None:
-    held = slots.take(folder, "cpu", "bf16")
+    def waits() -> bool:
+        says.send("waits")
+        return False
+
+    held = slots.take(folder, "cpu", "bf16", waits)
+    assert held
     says.send(os.getpid())
     says.poll(30)
     held.close()
@@ -84,13 +89,21 @@ def test_a_second_worker_waits_until_the_first_is_gone_however_it_ends(tmp_path:
     workers[0].start()
     assert pipes[0][0].recv() == workers[0].pid
     workers[1].start()
-    assert not pipes[1][0].poll(2), "it took a slot that another has"
+    assert [pipes[1][0].recv() for _ in range(3)] == ["waits"] * 3
     workers[0].kill()
-    assert pipes[1][0].poll(10)
-    assert pipes[1][0].recv() == workers[1].pid
-    with slots.take(tmp_path, "cpu", "fp4") as other:
+    assert next(said for said in iter(pipes[1][0].recv, None) if said != "waits") == workers[1].pid
+    with slots.take(tmp_path, "cpu", "fp4") or pytest.fail("another slot is free") as other:
         assert other.name.endswith("fp4-cpu.lock")
     for worker in workers:
         worker.kill()
         worker.join()
         worker.close()
+
+
+def test_a_worker_that_waits_for_a_slot_gives_up_when_it_is_told(tmp_path: Path) -> None:
+    with slots.take(tmp_path, "cpu", "bf16") or pytest.fail("a free slot is not given"):
+        told = iter([False, True])
+        assert slots.take(tmp_path, "cpu", "bf16", lambda: next(told)) is None
+    again = slots.take(tmp_path, "cpu", "bf16", lambda: True)
+    assert again
+    again.close()

@@ -22,6 +22,7 @@ CHILD = """
 import os, pathlib, signal, sys, time
 name, here = sys.argv[1], pathlib.Path({folder!r})
 def stop(number, frame):
+    (here / (name + ' stops')).touch()
     time.sleep({finishing})
     (here / 'log').open('a').write(name + ' ')
     sys.exit()
@@ -32,7 +33,7 @@ while True:
 """
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 10) -> None:
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "timed out"
@@ -86,7 +87,7 @@ def test_it_stops_the_workers_before_the_web_and_lets_them_finish(
 ) -> None:
     process = start(0.3)
     process.send_signal(number)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     assert (tmp_path / "log").read_text() == "worker web "
     assert not lives(pid_of("web", tmp_path))
 
@@ -94,9 +95,9 @@ def test_it_stops_the_workers_before_the_web_and_lets_them_finish(
 def test_a_second_signal_stops_at_once(start: Start, tmp_path: Path) -> None:
     process = start(60)
     process.send_signal(signal.SIGINT)
-    time.sleep(0.3)
+    wait_for((tmp_path / "worker stops").exists)
     process.send_signal(signal.SIGINT)
-    assert process.wait(5) == 0
+    assert process.wait(30) == 0
     assert not lives(pid_of("worker", tmp_path))
     assert not lives(pid_of("web", tmp_path))
 
