@@ -21,7 +21,8 @@ env = environ.Env()
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 # Where things live ----------------------------------------------------------------------------------
-# FLUXSITE_DATA_DIR moves everything that is not code: database, secret key, logs, pictures, LoRAs.
+# The directory of everything that is not code: database, secret key and logs in var/, pictures and LoRAs in
+# media/. Default: the directory of the code.
 DATA_DIR = Path(env.str("FLUXSITE_DATA_DIR", default=str(BASE_DIR))).expanduser().absolute()
 VAR_DIR = DATA_DIR / "var"
 LOG_DIR = VAR_DIR / "log"
@@ -31,18 +32,18 @@ for _directory in (LOG_DIR, MEDIA_ROOT, STATIC_ROOT):
     _directory.mkdir(parents=True, exist_ok=True)
 
 # Web ------------------------------------------------------------------------------------------------
-# For developers only: pages of errors show code and settings to whoever sees them.
+# For developers only: error pages show code and settings to everybody.
 DEBUG = env.bool("FLUXSITE_DEBUG", default=False)
-# Signs sessions and links; left out, one is made in var/secret_key. All hosts of a studio share it.
+# Signs sessions and links. All hosts of a studio share it. If it is empty, one is created in var/secret_key.
 SECRET_KEY = env.str("FLUXSITE_SECRET_KEY", default="") or secret_key.read_or_create(VAR_DIR / "secret_key")
 
-# The address people type. With https:// cookies are sent over TLS only, plain HTTP is redirected, and what
-# X-Forwarded-Proto and the end of X-Forwarded-For say is believed: let the proxy set both, and nobody come
-# past it.
+# The address that people type. If it starts with https://, cookies are sent over TLS only, plain HTTP is
+# redirected, and X-Forwarded-Proto and the last entry of X-Forwarded-For are trusted: the proxy must set
+# both, and clients must not be able to bypass it.
 FLUXSITE_URL = env.str("FLUXSITE_URL", default="http://localhost:8000").rstrip("/")
 _public = urlsplit(FLUXSITE_URL)
 _https = _public.scheme == "https"
-# Other names and addresses that the studio answers to.
+# More host names and addresses at which the studio answers.
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", *env.list("FLUXSITE_ALLOWED_HOSTS", default=[])]
 if _public.hostname and _public.hostname not in ALLOWED_HOSTS:
     ALLOWED_HOSTS.append(_public.hostname)
@@ -130,7 +131,7 @@ TEMPLATES: list[dict[str, Any]] = [
 ]
 
 LANGUAGE_CODE = "en"
-# When a day begins, for quotas and for the days of the gallery.
+# The time zone in which a day starts, for quotas and for the days of the gallery.
 TIME_ZONE = env.str("FLUXSITE_TIME_ZONE", default="UTC")
 USE_I18N = False
 USE_TZ = True
@@ -148,13 +149,14 @@ STORAGES: dict[str, dict[str, Any]] = {
     },
 }
 FILE_UPLOAD_PERMISSIONS = 0o640
-# Where files are that several hosts share: s3://KEY:SECRET@HOST:PORT/BUCKET?region=R; needs PostgreSQL. Left
-# out: media/ here.
+# The store of files that several hosts share, s3://KEY:SECRET@HOST:PORT/BUCKET?region=R. It needs PostgreSQL.
+# If it is empty, files are in media/ on this host.
 FLUXSITE_STORAGE_URL = env.str("FLUXSITE_STORAGE_URL", default="")
-# Each host keeps copies of the shared files that it draws with, in MB of a million bytes; fewer, where
-# its disk has less free than FLUXSITE_DISK_FLOOR_MB.
+# The most that a host keeps of copies of shared files, in MB of a million bytes. It keeps less if its disk
+# has less free space than FLUXSITE_DISK_FLOOR_MB.
 FLUXSITE_CACHE_MB = env.int("FLUXSITE_CACHE_MB", default=50_000)
-# Where nginx has media/ for X-Accel-Redirect, such as /media; left out: Django sends files itself.
+# The internal location at which nginx serves media/ for X-Accel-Redirect, such as /media. If it is empty,
+# Django sends files itself.
 FLUXSITE_ACCEL = env.str("FLUXSITE_ACCEL", default="").rstrip("/")
 if FLUXSITE_STORAGE_URL:
     _options = address.options_of(FLUXSITE_STORAGE_URL)
@@ -162,7 +164,8 @@ if FLUXSITE_STORAGE_URL:
     CONTENT_SECURITY_POLICY["DIRECTIVES"]["img-src"].append(address.origin_of(_options))
 
 # Database -------------------------------------------------------------------------------------------
-# postgres://USER:PASSWORD@HOST:PORT/NAME; left out, SQLite in var/, which is for one host.
+# postgres://USER:PASSWORD@HOST:PORT/NAME. SQLite is for one host only. Default: SQLite in
+# var/fluxsite.sqlite3 of the data directory.
 DATABASES = {
     "default": env.db_url("FLUXSITE_DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'fluxsite.sqlite3'}")
 }
@@ -217,8 +220,10 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
 
-# The first administrator, for a machine without a browser. Used once, while there is no user.
+# The name of the first administrator, for a machine without a browser. It is used once, while there is no
+# user.
 FLUXSITE_ADMIN_USER = env.str("FLUXSITE_ADMIN_USER", default="")
+# The password of the first administrator. It is used once, together with the name.
 FLUXSITE_ADMIN_PASSWORD = env.str("FLUXSITE_ADMIN_PASSWORD", default="")
 
 # API ------------------------------------------------------------------------------------------------
@@ -256,57 +261,60 @@ DRF_STANDARDIZED_ERRORS = {
     "EXCEPTION_FORMATTER_CLASS": "fluxsite.errors.FieldErrors",
 }
 
-# A request may wait for its pictures so long, in seconds (OpenAI's API, Prefer: wait); and so many may wait
-# at a time in a web process, at most half of them of one person: the process has a thread for each.
+# How long a request may wait for its pictures, in seconds (OpenAI's API, Prefer: wait).
 FLUXSITE_WAIT_SECONDS = env.int("FLUXSITE_WAIT_SECONDS", default=120)
+# How many requests may wait at a time in a web process, at most half of them of one person. Each has a thread.
 FLUXSITE_WAITING_REQUESTS = env.int("FLUXSITE_WAITING_REQUESTS", default=16)
-# Requests to the API that a user may send in a minute, to all web processes together. 0: any number.
+# How many requests a user may send to the API in a minute, counted over all web processes. 0: no limit.
 FLUXSITE_REQUESTS_A_MINUTE = env.int("FLUXSITE_REQUESTS_A_MINUTE", default=3000)
-# Names of models that clients of OpenAI's API insist on: each means this studio's model; * is any text.
-# Empty: none.
+# Model names that mean this studio's model in OpenAI's API, for clients with fixed names. * matches any text.
+# An empty value removes all of them.
 FLUXSITE_OPENAI_ALIASES = env.list(
     "FLUXSITE_OPENAI_ALIASES",
     default=["flux-schnell", "gpt-image-*", "chatgpt-image-latest", "dall-e-*"],
 )
-# How long an address in an answer of OpenAI's API leads to its picture, for whoever has it.
+# How long the address of a picture in an answer of OpenAI's API works, in seconds. It needs no token.
 FLUXSITE_OPENAI_URL_SECONDS = env.int("FLUXSITE_OPENAI_URL_SECONDS", default=3600)
 
 # Drawing --------------------------------------------------------------------------------------------
-# A directory in diffusers layout; a hub id such as black-forest-labs/FLUX.1-schnell; or store:NAME for what
-# manage.py models has put where all hosts have their files.
+# A directory in diffusers layout, a hub id such as black-forest-labs/FLUX.1-schnell, or store:NAME for a
+# model that manage.py models share has put into the file store. Default: the demo model, demo/model.
 FLUXSITE_MODEL = env.str("FLUXSITE_MODEL", default=str(BASE_DIR / "demo" / "model"))
 SHARED_MODEL = FLUXSITE_MODEL.removeprefix("store:") if FLUXSITE_MODEL.startswith("store:") else ""
 if SHARED_MODEL:
     FLUXSITE_MODEL = str(VAR_DIR / "models" / SHARED_MODEL)
-# What a worker process is bound to: a GPU's UUID, or cpu. Set by whoever starts it.
+# The device of a worker process: a GPU's UUID, or cpu. The program that starts the worker sets it.
 FLUXSITE_DEVICE = env.str("FLUXSITE_DEVICE", default="cpu")
-# What this host is called on the Workers page; a container's own name is another each time.
+# The name of this host on the Workers page. Set it in a container, whose own name changes at every start.
+# Default: the name of the machine.
 FLUXSITE_HOST = env.str("FLUXSITE_HOST", default=socket.gethostname())
-# LoRAs that a worker keeps ready between jobs: at most so many, of at most so many MiB together.
+# How many LoRAs a worker keeps in memory between jobs, at most.
 FLUXSITE_LORAS_IN_MEMORY = env.int("FLUXSITE_LORAS_IN_MEMORY", default=8)
+# How many MiB these LoRAs take together, at most.
 FLUXSITE_LORAS_IN_MEMORY_MB = env.int("FLUXSITE_LORAS_IN_MEMORY_MB", default=2048)
-# nunchaku's 4-bit weights: a file, or a hub id followed by a file name. {precision} becomes int4 or fp4,
-# {model} the directory of the model.
+# The 4-bit transformer for nunchaku: a file, or a hub id followed by a file name. {precision} is replaced by
+# int4 or fp4, {model} by the directory of the model.
 FLUXSITE_NUNCHAKU_TRANSFORMER = env.str(
     "FLUXSITE_NUNCHAKU_TRANSFORMER", default=EngineConfig.nunchaku_transformer
 ).replace("{model}", FLUXSITE_MODEL)
-# Its 4-bit T5, in the same way.
+# The 4-bit T5 for nunchaku, in the same form.
 FLUXSITE_NUNCHAKU_T5 = env.str("FLUXSITE_NUNCHAKU_T5", default=EngineConfig.nunchaku_t5).replace(
     "{model}", FLUXSITE_MODEL
 )
-# A worker that is silent for this long has lost its job: another worker may take it. It outlasts the
-# seconds in which loading a model keeps Python's lock from the heartbeat thread.
+# If a worker sends no heartbeat for this many seconds, another worker may take its job. The value must exceed
+# the time in which loading a model holds Python's lock, because the heartbeat thread waits meanwhile.
 FLUXSITE_LEASE_SECONDS = env.int("FLUXSITE_LEASE_SECONDS", default=60)
-# A job whose workers died this many times fails instead of killing the next one.
+# If the workers of a job have died this many times, the job fails instead of killing the next worker.
 FLUXSITE_MAX_ATTEMPTS = env.int("FLUXSITE_MAX_ATTEMPTS", default=3)
 
-# A step that takes so long, and ten times as long as steps usually do, hangs: its worker is killed.
+# If a step takes this many seconds and ten times as long as usual, it counts as hung, and its worker is
+# killed.
 FLUXSITE_STUCK_SECONDS = env.float("FLUXSITE_STUCK_SECONDS", default=60)
-# Below so much free disk space, in MB of a million bytes, workers take no job: a picture may not fit.
+# If less disk space is free, in MB of a million bytes, workers take no job and uploads are refused.
 FLUXSITE_DISK_FLOOR_MB = env.int("FLUXSITE_DISK_FLOOR_MB", default=500)
-# The largest LoRA file that may be uploaded, in MB of a million bytes.
+# The maximum size of an uploaded LoRA file, in MB of a million bytes.
 FLUXSITE_LORA_MAX_MB = env.int("FLUXSITE_LORA_MAX_MB", default=1000)
-# Whether an administrator must approve before everyone may use somebody's LoRA.
+# Whether an administrator must approve a LoRA before it is shared with everyone.
 FLUXSITE_LORA_APPROVAL = env.bool("FLUXSITE_LORA_APPROVAL", default=False)
 
 # The job table is the queue; django-q2 runs the workers. One cluster of one process per GPU slot.
@@ -341,23 +349,23 @@ Q_CLUSTER: dict[str, Any] = {
 }
 
 # Watching -------------------------------------------------------------------------------------------
-# Who sends it as a bearer token may read /metrics and the details of /readyz; staff may anyway.
+# A bearer token that opens /metrics and the details of /readyz. Staff need no token.
 FLUXSITE_METRICS_TOKEN = env.str("FLUXSITE_METRICS_TOKEN", default="")
-# When a job has waited so long for an engine that takes jobs, /readyz says so.
+# If a job has waited this many minutes for an engine that takes jobs, /readyz reports it.
 FLUXSITE_QUEUE_AGE_MINUTES = env.int("FLUXSITE_QUEUE_AGE_MINUTES", default=30)
 
 # Cleaning up ----------------------------------------------------------------------------------------
-# What is deleted when, where that is to differ from the defaults, such as trash=7d,logs=14d/200MB,tokens=off.
-# manage.py cleanup --dry-run shows what holds; rules in the admin come before this.
+# Changes of the cleanup's policy, such as trash=7d,logs=14d/200MB,tokens=off. Rules in the admin override it.
+# manage.py cleanup --dry-run shows the policy in force.
 FLUXSITE_CLEANUP = env.str("FLUXSITE_CLEANUP", default="")
 
 # Logs -----------------------------------------------------------------------------------------------
-# How lines reach the terminal or the journal: json, text, or auto, which is text on a terminal only. The
-# file, var/log/fluxsite.log, is always JSON.
+# The format of log lines on the terminal or in the journal: json, text, or auto, which is text on a terminal
+# and JSON elsewhere. The file var/log/fluxsite.log is always JSON.
 FLUXSITE_LOG_FORMAT = env.str("FLUXSITE_LOG_FORMAT", default="auto")
-# Where the file has more, in MB of a million bytes, whoever wrote to it begins a new one.
+# If the log file exceeds this size, in MB of a million bytes, a new one is started.
 FLUXSITE_LOG_MB = env.int("FLUXSITE_LOG_MB", default=20)
-# Whether prompts may stand in the log. Tokens never do.
+# Whether prompts may be written to the log. Tokens are never written.
 FLUXSITE_LOG_PROMPTS = env.bool("FLUXSITE_LOG_PROMPTS", default=False)
 _formatter = {"()": "operations.logs.formatter", "prompts": FLUXSITE_LOG_PROMPTS}
 LOGGING: dict[str, Any] = {
@@ -373,7 +381,7 @@ LOGGING: dict[str, Any] = {
             "formatter": "json",
         },
     },
-    # DEBUG, INFO, WARNING or ERROR.
+    # The least severe level that is logged: DEBUG, INFO, WARNING or ERROR.
     "root": {"handlers": ["console", "file"], "level": env.str("FLUXSITE_LOG_LEVEL", default="INFO")},
     "loggers": {
         "django-q": {"level": "WARNING"},

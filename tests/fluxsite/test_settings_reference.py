@@ -22,6 +22,16 @@ def test_every_setting_has_a_meaning_and_a_section() -> None:
     assert [each.name for each in found if not each.meaning or not each.section] == []
 
 
+def test_every_default_is_written_as_a_person_would_write_it() -> None:
+    found = settings_reference.settings()
+    unwritten = [each.name for each in found if not each.default]
+    assert unwritten == [], "end the comment with “Default: …” where a default is an expression"
+    defaults = {each.name: each.default for each in found}
+    assert defaults["FLUXSITE_DATA_DIR"] == "the directory of the code"
+    assert defaults["FLUXSITE_OPENAI_ALIASES"].startswith("`flux-schnell,gpt-image-*,")
+    assert not any("_DIR" in default or "EngineConfig" in default for default in defaults.values())
+
+
 def test_a_misspelt_variable_is_said_with_the_nearest_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLUXSITE_MODLE", "x")
     monkeypatch.setenv("FLUXSITE_COLOUR_OF_THE_SKY", "x")

@@ -1,4 +1,4 @@
-"""``manage.py settings_reference``: the page of all settings, docs/settings.md."""
+"""``manage.py settings_reference``: print docs/settings.md, the page of all settings."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from fluxsite.settings_reference import page
 
 
 class Command(BaseCommand):
-    help = "Print docs/settings.md, made of the settings' code and comments."
+    help = "Print docs/settings.md, generated from the code and comments of the settings."
 
     def handle(self, *args: Any, **options: Any) -> None:
         self.stdout.write(page(), ending="")
