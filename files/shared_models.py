@@ -9,6 +9,7 @@ lead nowhere until its file is fetched again.
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -17,10 +18,12 @@ from typing import Any
 from django.core.files.base import ContentFile, File
 
 from files import storage
+from files.storage import Damaged
 
 FOLDER = "models"
 INDEX = "shared.json"
 WEIGHTS = ".safetensors"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 Progress = Callable[[Iterable["Part"]], Iterable["Part"]]
 
 
@@ -131,7 +134,20 @@ def _index(name: str) -> Any:
 
 
 def _parts(index: Any) -> list[Part]:
-    return [Part(**part) for part in index["parts"]]
+    """The files that an index names. Raises Damaged where a name leads elsewhere: any host can write it."""
+    parts = [Part(**part) for part in index["parts"]]
+    for part in parts:
+        if not (_SHA256.fullmatch(part.sha256) and is_within(part.path)):
+            raise Damaged(
+                f"The index of a shared model names {part.path!r}, which is no file within a model."
+            )
+    return parts
+
+
+def is_within(name: str) -> bool:
+    """Whether a name with slashes leads to a file within a folder, and to no other place."""
+    parts = name.split("/")
+    return name.isprintable() and "\\" not in name and all(part not in ("", ".", "..") for part in parts)
 
 
 def _paths(directory: Path) -> Iterator[str]:

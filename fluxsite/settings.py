@@ -263,7 +263,8 @@ DRF_STANDARDIZED_ERRORS = {
 
 # How long a request may wait for its pictures, in seconds (OpenAI's API, Prefer: wait).
 FLUXSITE_WAIT_SECONDS = env.int("FLUXSITE_WAIT_SECONDS", default=120)
-# How many requests may wait at a time in a web process, at most half of them of one person. Each has a thread.
+# How many requests may wait at a time in a web process, at most half of them of one person. Each holds one of
+# the threads.
 FLUXSITE_WAITING_REQUESTS = env.int("FLUXSITE_WAITING_REQUESTS", default=16)
 # How many requests a user may send to the API in a minute, counted over all web processes. 0: no limit.
 FLUXSITE_REQUESTS_A_MINUTE = env.int("FLUXSITE_REQUESTS_A_MINUTE", default=3000)

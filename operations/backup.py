@@ -80,7 +80,7 @@ def make(store: Store, progress: Progress = iter) -> Path:
     Raises ForeignFiles where the files are not those of the database.
     """
     studio.confirm()
-    rotten = store.check_share()
+    rotten = {sha256: store.forget(sha256) for sha256 in store.check_share()}
     made_at = timezone.now().strftime("%Y-%m-%dT%H-%M-%S.%fZ")
     draft = store.folder / f".{made_at}.unfinished"
     draft.mkdir(mode=0o700)
@@ -98,7 +98,7 @@ def make(store: Store, progress: Progress = iter) -> Path:
     facts = Facts(
         made_at, connection.vendor, len(wanted), copies.copied, copies.bytes,
         gone=[name for name in absent if name not in damaged], damaged=sorted(damaged),
-        rotten=store.names_of([sha256 for sha256 in rotten if not store.path_of(sha256).exists()]),
+        rotten=[name for sha256, names in rotten.items() if not store.is_whole(sha256) for name in names],
         studio=str(studio.identity().database),
     )  # fmt: skip
     (draft / "facts.json").write_text(json.dumps(asdict(facts), indent=1))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from files import storage
+from files.shared_models import is_within
 from files.storage import Damaged
 
 # Each backup reads one in so many of the stored bytes, so all are read again within so many backups.
@@ -97,10 +98,7 @@ class Store:
         return sha256, size
 
     def check_share(self) -> list[str]:
-        """Read again a tenth of all bytes, those that were not read for longest; returns damaged hashes.
-
-        Damaged bytes are deleted, so that ``take`` copies the file again if the studio has it whole.
-        """
+        """Read again a tenth of all bytes, those that were not read for longest; returns damaged hashes."""
         there = {path.name for path in self.folder.glob("bytes/*/*") if _SHA256.fullmatch(path.name)}
         last = dict(self._index.execute("SELECT sha256, run FROM checked").fetchall())
         run = max(last.values(), default=0) + 1
@@ -111,8 +109,16 @@ class Store:
                 self._index.execute("INSERT OR REPLACE INTO checked VALUES (?, ?)", [sha256, run])
             else:
                 damaged.append(sha256)
-                self.path_of(sha256).unlink(missing_ok=True)
         return damaged
+
+    def forget(self, sha256: str) -> list[str]:
+        """Have ``take`` copy the files of a hash again; returns their names, or the hash where it has none.
+
+        The damaged bytes stay until then: a backup that needs them can still be restored without them.
+        """
+        rows = self._index.execute("SELECT name FROM files WHERE sha256 = ?", [sha256]).fetchall()
+        self._index.execute("DELETE FROM files WHERE sha256 = ?", [sha256])
+        return [name for (name,) in rows] or [sha256]
 
     def is_whole(self, sha256: str) -> bool:
         """Whether the bytes of this hash are here and have it."""
@@ -121,14 +127,6 @@ class Store:
                 return hashlib.file_digest(file, "sha256").hexdigest() == sha256
         except OSError:  # a bad sector is an error of reading
             return False
-
-    def names_of(self, hashes: list[str]) -> list[str]:
-        """The files that the index has under these hashes; the hash itself where it has none."""
-        found = []
-        for sha256 in hashes:
-            rows = self._index.execute("SELECT name FROM files WHERE sha256 = ?", [sha256]).fetchall()
-            found += [name for (name,) in rows] or [sha256]
-        return found
 
     def forget_all_but(self, keep: int) -> int:
         """Delete the oldest backups, and the bytes that no other one needs; returns how many bytes."""
@@ -174,15 +172,9 @@ def files_in(backup: Path) -> Iterator[Named]:
     with gzip.open(backup / "files.gz", "rt") as listed:
         for number, line in enumerate(listed, 1):
             sha256, _, name = line.rstrip("\n").partition("  ")
-            if not _SHA256.fullmatch(sha256) or not is_safe(name):
+            if not _SHA256.fullmatch(sha256) or not is_within(name):
                 raise BadIndex(
                     f"Line {number} of {backup / 'files.gz'} is not a hash and the name of a file. "
                     "Nothing was restored: the list was damaged or changed. Take another backup."
                 )
             yield Named(name, sha256)
-
-
-def is_safe(name: str) -> bool:
-    """Whether a name leads to a file within the storage, and to no other place."""
-    parts = name.split("/")
-    return name.isprintable() and "\\" not in name and all(part not in ("", ".", "..") for part in parts)

@@ -265,7 +265,7 @@ def _quarantined() -> Iterator[Leftover]:
     """Files in the quarantine; their time is that of the move."""
     for place, names in names_under(quarantine.FOLDER):
         for name in names:
-            yield from _file(f"{place}/{name}", partial(_delete_name, f"{place}/{name}"))
+            yield from _file(f"{place}/{name}", partial(_delete_quarantined, f"{place}/{name}"))
 
 
 def _file(name: str, delete: Callable[[], bool], frees: bool = True) -> Iterator[Leftover]:
@@ -274,7 +274,11 @@ def _file(name: str, delete: Callable[[], bool], frees: bool = True) -> Iterator
         yield Leftover(name, storage.get_modified_time(name), storage.size(name), delete, frees)
 
 
-def _delete_name(name: str) -> bool:
+def _delete_quarantined(name: str) -> bool:
+    """Delete a file for good, unless a row names it again and misses it: then it is brought back."""
+    original = name.removeprefix(f"{quarantine.FOLDER}/")
+    if is_named(original) and not storage.exists(original) and quarantine.bring_back(original):
+        return False
     storage.delete(name)
     return True
 

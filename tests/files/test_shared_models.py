@@ -1,11 +1,12 @@
 """Models that hosts share, on a disk and in a store."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.files.base import File
+from django.core.files.base import ContentFile, File
 
 from files import shared_models, storage
 from files.shared_models import NameTaken
@@ -115,3 +116,15 @@ def test_a_cache_that_is_too_small_is_said(model: Path, tmp_path: Path, settings
     shared_models.share(model, "flux")
     with pytest.raises(OSError, match=r"The model flux has 4 MB.* FLUXSITE_CACHE_MB larger"):
         shared_models.fetch("flux", tmp_path / "here", weights=True)
+
+
+@pytest.mark.usefixtures("shared")
+@pytest.mark.parametrize("path", ["../../escaped", "/escaped", "vae//a", "vae/../../a", "a\0b", ""])
+def test_an_index_whose_names_lead_elsewhere_is_refused(model: Path, tmp_path: Path, path: str) -> None:
+    """A worker host can write to the store; it must not write to other hosts' disks by that."""
+    (part, *_) = shared_models.share(model, "flux")
+    index = {"parts": [{"path": path, "sha256": part.sha256, "size": part.size}]}
+    storage.save("models/hostile.json", ContentFile(json.dumps(index).encode()))
+    with pytest.raises(Damaged, match="no file within a model"):
+        shared_models.fetch("hostile", tmp_path / "deep" / "here", weights=True)
+    assert not list(tmp_path.rglob("escaped"))

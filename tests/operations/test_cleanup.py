@@ -172,6 +172,16 @@ def test_the_quarantine_ends_after_the_time_of_its_policy(alice: User, media: Pa
     assert not kept.exists()
 
 
+def test_a_quarantined_file_that_a_row_misses_is_brought_back_instead(alice: User, media: Path) -> None:
+    image = picture(alice)
+    path, kept = media / str(image.file), media / "quarantine" / str(image.file)
+    kept.parent.mkdir(parents=True)
+    path.rename(kept)
+    make_old(kept)
+    assert clean() == {}
+    assert (path.exists(), kept.exists()) == (True, False)
+
+
 def test_so_many_files_without_rows_that_the_database_is_doubted_are_left(
     alice: User, media: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
