@@ -32,7 +32,7 @@ class LocalStorage(FileSystemStorage):
     def _save(self, name: str, content: "File[bytes]") -> str:
         before_save.send(type(self), storage=self)
         path = Path(self.path(name))
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._make_folders(path.parent)
         draft = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
         try:
             self._write(draft, content)
@@ -43,12 +43,20 @@ class LocalStorage(FileSystemStorage):
         sync_directory(path.parent)
         return name
 
+    def _make_folders(self, folder: Path) -> None:
+        """Make a folder and those above it, with the mode of the settings whatever the umask is."""
+        if folder.exists():
+            return
+        self._make_folders(folder.parent)
+        folder.mkdir(exist_ok=True)
+        folder.chmod(self.directory_permissions_mode or 0o700)
+
     def _write(self, draft: Path, content: "File[bytes]") -> None:
         with draft.open("xb") as file:
             for chunk in content.chunks():
                 file.write(chunk)
             file.flush()
-            os.fchmod(file.fileno(), self.file_permissions_mode or 0o640)
+            os.fchmod(file.fileno(), self.file_permissions_mode or 0o600)
             os.fsync(file.fileno())
 
     def delete(self, name: str) -> None:
@@ -58,8 +66,8 @@ class LocalStorage(FileSystemStorage):
 
     def adopt(self, path: Path, name: str) -> None:
         place = Path(self.path(name))
-        place.parent.mkdir(parents=True, exist_ok=True)
-        path.chmod(self.file_permissions_mode or 0o640)
+        self._make_folders(place.parent)
+        path.chmod(self.file_permissions_mode or 0o600)
         path.replace(place)
         sync_directory(place.parent)
 

@@ -2,9 +2,12 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
+import environ
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.db import connection
@@ -89,3 +92,23 @@ def a_shared_store_has_a_shared_database(app_configs: Any, **kwargs: Any) -> Seq
             id="fluxsite.W005",
         )
     ]
+
+
+@register()
+def no_database_is_left_elsewhere(app_configs: Any, **kwargs: Any) -> Sequence[CheckMessage]:
+    """W006: release 0.1 read the path of its database as a URL, where #, ? and % have meanings."""
+    path = str(connection.settings_dict["NAME"])
+    if path != str(settings.VAR_DIR / "fluxsite.sqlite3"):
+        return []
+    with suppress(ValueError):
+        elsewhere = Path(str(environ.Env.db_url_config(f"sqlite:///{path}")["NAME"]))
+        if str(elsewhere) != path and elsewhere.is_file():
+            return [
+                Warning(
+                    f"Release 0.1 kept the database of this data directory in {elsewhere}; now it is {path}.",
+                    hint=f"Stop the studio, and: mv {quote(str(elsewhere))} {quote(path)}. Look first whether "
+                    "another data directory used the same file.",
+                    id="fluxsite.W006",
+                )
+            ]
+    return []

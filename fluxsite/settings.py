@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import django_stubs_ext
 import environ
 
-from files import address
+from files import address, private
 from fluxsite import secret_key
 from gpu.engines import ENGINES, EngineConfig
 
@@ -28,8 +28,10 @@ VAR_DIR = DATA_DIR / "var"
 LOG_DIR = VAR_DIR / "log"
 MEDIA_ROOT = DATA_DIR / "media"
 STATIC_ROOT = VAR_DIR / "static"
-for _directory in (LOG_DIR, MEDIA_ROOT, STATIC_ROOT):
-    _directory.mkdir(parents=True, exist_ok=True)
+# The internal location at which nginx serves media/ for X-Accel-Redirect, such as /media. Then the account's
+# group may read media/. If it is empty, Django sends files itself.
+FLUXSITE_ACCEL = env.str("FLUXSITE_ACCEL", default="").rstrip("/")
+private.begin([VAR_DIR, LOG_DIR, STATIC_ROOT], MEDIA_ROOT, group_reads_media=bool(FLUXSITE_ACCEL))
 
 # Web ------------------------------------------------------------------------------------------------
 # For developers only: error pages show code and settings to everybody.
@@ -148,16 +150,14 @@ STORAGES: dict[str, dict[str, Any]] = {
         else "fluxsite.static_files.HashedStaticFiles"
     },
 }
-FILE_UPLOAD_PERMISSIONS = 0o640
+FILE_UPLOAD_PERMISSIONS = private.GROUP_FILE if FLUXSITE_ACCEL else private.FILE
+FILE_UPLOAD_DIRECTORY_PERMISSIONS = private.GROUP_FOLDER if FLUXSITE_ACCEL else private.FOLDER
 # The store of files that several hosts share, s3://KEY:SECRET@HOST:PORT/BUCKET?region=R. It needs PostgreSQL.
 # If it is empty, files are in media/ on this host.
 FLUXSITE_STORAGE_URL = env.str("FLUXSITE_STORAGE_URL", default="")
 # The most that a host keeps of copies of shared files, in MB of a million bytes. It keeps less if its disk
 # has less free space than FLUXSITE_DISK_FLOOR_MB.
 FLUXSITE_CACHE_MB = env.int("FLUXSITE_CACHE_MB", default=50_000)
-# The internal location at which nginx serves media/ for X-Accel-Redirect, such as /media. If it is empty,
-# Django sends files itself.
-FLUXSITE_ACCEL = env.str("FLUXSITE_ACCEL", default="").rstrip("/")
 if FLUXSITE_STORAGE_URL:
     _options = address.options_of(FLUXSITE_STORAGE_URL)
     STORAGES["default"] = {"BACKEND": "files.shared.SharedStorage", "OPTIONS": _options}
@@ -166,9 +166,10 @@ if FLUXSITE_STORAGE_URL:
 # Database -------------------------------------------------------------------------------------------
 # postgres://USER:PASSWORD@HOST:PORT/NAME. SQLite is for one host only. Default: SQLite in
 # var/fluxsite.sqlite3 of the data directory.
-DATABASES = {
-    "default": env.db_url("FLUXSITE_DATABASE_URL", default=f"sqlite:///{VAR_DIR / 'fluxsite.sqlite3'}")
-}
+_database = env.str("FLUXSITE_DATABASE_URL", default="")
+# Our own path is no part of a URL: there #, ? and % have meanings.
+_sqlite: dict[str, Any] = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(VAR_DIR / "fluxsite.sqlite3")}
+DATABASES = {"default": environ.Env.db_url_config(_database) if _database else _sqlite}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # FULL keeps a committed job through a power loss, and IMMEDIATE lets writers queue instead of failing
     # (measured with 4 writers: 0 lock errors, against 111,033 when transactions begin deferred).

@@ -2,9 +2,9 @@
 
 import json
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from django.conf import settings
@@ -15,6 +15,7 @@ from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
+from files import private
 from gpu.models import Worker
 from operations import health
 from operations.health import Finding
@@ -78,17 +79,19 @@ def connections() -> Finding:
 
 
 def files() -> Finding:
-    """What must be written is, and the secret key is nobody else's to read."""
+    """What must be written can be, and nothing is anybody else's to read."""
     database = settings.DATABASES["default"]["NAME"] if connection.vendor == "sqlite" else ""
     ours = [settings.VAR_DIR, settings.LOG_DIR, settings.MEDIA_ROOT, settings.LOG_DIR / "fluxsite.log"]
     ours += [Path(f"{database}{end}") for end in ("", "-wal", "-shm") if database]
-    key = settings.VAR_DIR / "secret_key"
     said = [f"{path} cannot be written" for path in ours if path.exists() and not os.access(path, os.W_OK)]
-    if key.exists() and key.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        said.append(f"{key} can be read by others")
+    folders = [settings.VAR_DIR, settings.LOG_DIR]
+    group = bool(settings.FLUXSITE_ACCEL)
+    reachable = private.open_to_others(folders, settings.MEDIA_ROOT, group_reads_media=group)
+    said += [f"{path} can be read by others" for path in dict.fromkeys(reachable)]
     return Finding(
         "files", not said, f"{'; '.join(said)}." if said else f"All in {settings.DATA_DIR} is ours to write.",
-        f"Run everything as one user: chown -R that user {settings.DATA_DIR}. For the key: chmod 600 {key}.",
+        f"Run everything as one account; with sudo: chown -R ACCOUNT {quote(str(settings.DATA_DIR))}. Then "
+        "start the studio once: it takes away what others may read.",
     )  # fmt: skip
 
 

@@ -34,7 +34,7 @@ RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallErrorNumber=EPERM
-UMask=0027
+UMask=0077
 """
 # What only the system's own units may ask for. Devices stay open: drivers name theirs as they like.
 SYSTEM_SANDBOX = """\
@@ -117,8 +117,10 @@ def environment_file(variables: Mapping[str, str]) -> str:
 
 def data_directory(environment: str) -> str:
     """What such a file says of it, also one that an operator has changed; empty if nothing."""
-    found = re.search(r"""^FLUXSITE_DATA_DIR=["']?(.*?)["']?\s*$""", environment, re.MULTILINE)
-    return found[1] if found else ""
+    found = re.search(r"""^FLUXSITE_DATA_DIR=(["']?)(.*?)\1\s*$""", environment, re.MULTILINE)
+    if found is None:
+        return ""
+    return re.sub(r"\\(.)", r"\1", found[2]) if found[1] == '"' else found[2]
 
 
 def worker_unit(name: str) -> str:
@@ -140,7 +142,7 @@ def units(where: Installation, slots: Sequence[Slot], web: Sequence[str]) -> dic
     if web:
         found |= _of_web_host(where, web)
     if slots:
-        slot_file = f"EnvironmentFile={where.slots}/%i.env\n"
+        slot_file = f"EnvironmentFile={_path(where.slots)}/%i.env\n"
         # Workers read a schema that the pages' unit has brought up to date.
         after = WEB if web else ""
         found[WORKER] = _lasting(where, "worker %i", where.manage("qcluster"), after, more=slot_file)
@@ -213,7 +215,7 @@ def _service(where: Installation, what: str, run: str, after: str, how: str) -> 
         f"After={' '.join(['network-online.target', 'postgresql.service', after]).strip()}\n"
         "Wants=network-online.target\nStartLimitIntervalSec=0\n"
         # What a slot says of itself comes after the settings, and so holds.
-        f"\n[Service]\nWorkingDirectory={_path(where.program)}\nEnvironmentFile=-{where.environment}\n"
+        f"\n[Service]\nWorkingDirectory={_path(where.program)}\nEnvironmentFile=-{_path(where.environment)}\n"
         f"{how}ExecStart={run}\n{_sandbox(where)}"
     )
 
@@ -221,10 +223,16 @@ def _service(where: Installation, what: str, run: str, after: str, how: str) -> 
 def _sandbox(where: Installation) -> str:
     if not where.account:
         return SANDBOX
-    paths = "".join(f"ReadWritePaths={_path(path)}\n" for path in where.written)
-    paths += f"ReadWritePaths=-{_path(where.cache)}\n"
+    paths = "".join(f"ReadWritePaths={_listed(path)}\n" for path in where.written)
+    paths += f"ReadWritePaths={_listed(where.cache, optional=True)}\n"
     return f"User={where.account}\n{SANDBOX}{SYSTEM_SANDBOX}{paths}"
 
 
 def _path(path: Path) -> str:
+    """A path as the whole value of a setting: quotes and spaces stand for themselves."""
     return str(path).replace("%", "%%")
+
+
+def _listed(path: Path, *, optional: bool = False) -> str:
+    """A path in a list of paths, which spaces divide. What is ``optional`` need not be there."""
+    return f'"{"-" if optional else ""}{_escaped(_path(path))}"'

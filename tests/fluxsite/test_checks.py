@@ -69,3 +69,14 @@ def test_the_real_nunchaku_is_welcome(nunchaku: Path) -> None:
     transformers.mkdir(parents=True)
     (transformers / "transformer_flux.py").touch()
     assert checks.nunchaku_is_the_engine(None) == []
+
+
+def test_a_database_that_release_0_1_put_elsewhere_is_found(
+    tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.VAR_DIR = tmp_path / "disk #1" / "var"
+    monkeypatch.setitem(connection.settings_dict, "NAME", str(settings.VAR_DIR / "fluxsite.sqlite3"))
+    assert checks.no_database_is_left_elsewhere(None) == []
+    (tmp_path / "disk ").write_text("the database of 0.1")
+    (warning,) = checks.no_database_is_left_elsewhere(None)
+    assert f"'{tmp_path}/disk '" in str(warning.hint)
