@@ -106,8 +106,8 @@ def no_database_is_left_elsewhere(app_configs: Any, **kwargs: Any) -> Sequence[C
             return [
                 Warning(
                     f"Release 0.1 kept the database of this data directory in {elsewhere}; now it is {path}.",
-                    hint=f"Stop the studio, and: mv {quote(str(elsewhere))} {quote(path)}. Look first whether "
-                    "another data directory used the same file.",
+                    hint=f"Stop the studio, and: mv {quote(str(elsewhere))} {quote(path)}. Look first "
+                    "whether another data directory used the same file.",
                     id="fluxsite.W006",
                 )
             ]

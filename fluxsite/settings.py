@@ -104,6 +104,7 @@ MIDDLEWARE = [
     "csp.middleware.CSPMiddleware",
     "fluxsite.streams.limited",
     "fluxsite.null_characters.refuse",
+    "fluxsite.bodies.bound",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -208,6 +209,7 @@ AXES_DISABLE_ACCESS_LOG = True
 AXES_VERBOSE = False
 AXES_USERNAME_CALLABLE = "accounts.throttle.account_of"
 AXES_CLIENT_IP_CALLABLE = "accounts.throttle.address_of"
+AXES_HANDLER = "accounts.throttle.Handler"
 AXES_LOCKOUT_CALLABLE = "accounts.throttle.locked"
 LOGIN_URL = "accounts:login"
 LOGIN_REDIRECT_URL = "generation:generate"
@@ -236,7 +238,7 @@ REST_FRAMEWORK = {
         "rest_framework.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.HasScope"],
-    "DEFAULT_PARSER_CLASSES": ["fluxsite.parsers.NestedJSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["fluxsite.parsers.StrictJSONParser"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PAGINATION_CLASS": "fluxsite.pagination.NewestFirst",
     "DEFAULT_THROTTLE_CLASSES": ["generation.throttles.PerUser"],
@@ -374,13 +376,15 @@ LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"console": {**_formatter, "form": FLUXSITE_LOG_FORMAT}, "json": _formatter},
+    "filters": {"at_will": {"()": "operations.logs.OncePerMinute"}},
     "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": "console"},
+        "console": {"class": "logging.StreamHandler", "formatter": "console", "filters": ["at_will"]},
         "file": {
             "class": "operations.log_files.LogFile",
             "folder": LOG_DIR,
             "most": FLUXSITE_LOG_MB * 10**6,
             "formatter": "json",
+            "filters": ["at_will"],
         },
     },
     # The least severe level that is logged: DEBUG, INFO, WARNING or ERROR.

@@ -14,7 +14,8 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from rest_framework.exceptions import APIException, ValidationError
 
 from accounts.models import User
-from loras.uploads import Incoming
+from files.bodies import takes_file
+from loras.uploads import Incoming, largest_file
 
 
 class ReceivedFile(UploadedFile):  # type: ignore[type-arg]
@@ -77,6 +78,7 @@ def receives_lora(view: Callable[..., HttpResponse], refused: Answer) -> Callabl
     The check of CSRF comes second, as it reads the form: the view must not be open to people without account.
     """
 
+    @takes_file(largest_file)
     @csrf_exempt
     @wraps(view)
     def receive(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:

@@ -54,6 +54,11 @@ class GivenUp(APIException):
     default_detail = "The upload was given up: it took too long, or the account was closed. Send it again."
 
 
+def largest_file() -> int:
+    """The largest LoRA file that is taken, in bytes."""
+    return int(settings.FLUXSITE_LORA_MAX_MB) * 10**6
+
+
 class Incoming:
     """Use as a context: what was not kept when it ends is removed, and so is the reservation."""
 
@@ -63,7 +68,7 @@ class Incoming:
         Raises TooLarge, NoRoom, or what a receiver of ``storage_wanted`` raises.
         """
         self.owner = owner
-        self.limit = min(announced, settings.FLUXSITE_LORA_MAX_MB * 10**6)
+        self.limit = min(announced, largest_file())
         self.size = 0
         storage.drafts.mkdir(parents=True, exist_ok=True)
         self._check_room(announced)

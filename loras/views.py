@@ -13,8 +13,9 @@ from rest_framework.exceptions import APIException
 
 from accounts.models import User
 from files import storage
+from files.bodies import bounded_upload
 from loras import library as files
-from loras import uploads
+from loras import previews, uploads
 from loras.forms import LoraForm
 from loras.models import Admission, Lora, LoraQuerySet
 from loras.upload_handler import ReceivedFile, receives_lora
@@ -89,6 +90,12 @@ def _upload_refused(request: HttpRequest, error: APIException) -> HttpResponse:
 upload = receives_lora(require_POST(_upload), _upload_refused)
 
 
+def _preview_too_large(request: HttpRequest, slug: str) -> HttpResponse:
+    sentence = f"The picture is larger than {previews.MAX_BYTES / 1e6:.0f} MB. Use a smaller one."
+    return render(request, "400.html", {"sentence": sentence}, status=413)
+
+
+@bounded_upload(previews.MAX_BYTES, refused=_preview_too_large)
 @require_http_methods(["GET", "HEAD", "POST"])
 def detail(request: HttpRequest, slug: str) -> HttpResponse:
     """Every fact of a LoRA; a POST changes it."""

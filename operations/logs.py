@@ -11,6 +11,7 @@ import os
 import re
 import socket
 import sys
+import time
 from typing import Any
 
 import structlog
@@ -36,6 +37,52 @@ _ROWS = re.compile(
 HIDDEN = "[hidden]"
 # What would move the cursor of a terminal, or worse.
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+class OncePerMinute(logging.Filter):
+    """Of lines that anybody can cause at will, one of each kind a minute is kept, short and without a trace.
+
+    Such as a wrong Host header: 252 requests a second wrote 1.2 kB each at level ERROR. The next line says
+    how many were left out.
+    """
+
+    NAMES = ("django.security.", "django.request", "accounts.throttle")
+    SECONDS = 60.0
+    LONGEST = 200
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: dict[str, float] = {}
+        self.left_out: dict[str, int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(self.NAMES) or _is_a_fault(record):
+            return True
+        if not hasattr(record, "is_kept"):  # each handler asks for itself
+            record.is_kept = self._is_due(record)
+        return bool(record.is_kept)
+
+    def _is_due(self, record: logging.LogRecord) -> bool:
+        now, last = time.monotonic(), self.last.get(record.name)
+        if last is not None and now - last < self.SECONDS:
+            self.left_out[record.name] = self.left_out.get(record.name, 0) + 1
+            return False
+        self.last[record.name] = now
+        _shorten(record, self.LONGEST, self.left_out.pop(record.name, 0))
+        return True
+
+
+def _shorten(record: logging.LogRecord, longest: int, left_out: int) -> None:
+    said = record.getMessage()[:longest]
+    record.msg = f"{said} ({left_out} more like it since the last line)" if left_out else said
+    record.args, record.exc_info, record.exc_text = (), None, None
+    if record.levelno > logging.WARNING:
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+
+
+def _is_a_fault(record: logging.LogRecord) -> bool:
+    """Whether it is about an error of the studio: those are logged whole, each."""
+    return record.name == "django.request" and getattr(record, "status_code", 500) >= 500
 
 
 def formatter(form: str = "json", prompts: bool = False) -> logging.Formatter:

@@ -8,8 +8,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_safe
 
+from files.bodies import bounded_upload
 from generation import engine_states, limits, png_metadata
-from generation.bounded_upload import bounded_upload
 from generation.dropped_picture import settings_of
 from generation.forms import (
     asked_in,

@@ -18,6 +18,7 @@ from rest_framework.settings import api_settings
 
 from accounts.models import User
 from files import storage
+from files.bodies import takes_file
 from loras import library, uploads
 from loras.api.serializers import (
     InspectionSerializer,
@@ -72,6 +73,7 @@ class LoraViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gen
     @extend_schema(
         request={"multipart/form-data": LoraUpload}, responses={201: LoraSerializer, 507: _NO_ROOM}
     )
+    @takes_file(uploads.largest_file)
     def create(self, request: Request) -> Response:
         """Upload a LoRA. 400 with the reason where it would not work; 413, 429 or 507 for want of room."""
         asked = LoraUpload(data=request.data, context=self.get_serializer_context())
@@ -93,6 +95,7 @@ class LoraViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, viewsets.Gen
         request={"multipart/form-data": LoraFile}, responses={200: InspectionSerializer, 507: _NO_ROOM}
     )
     @action(detail=False, methods=["post"])
+    @takes_file(uploads.largest_file)
     def inspect(self, request: Request) -> Response:
         """What a file is, and whether it would be admitted. Nothing is stored."""
         asked = LoraFile(data=request.data)

@@ -9,6 +9,7 @@ from django.core.management import CommandError, call_command
 from django.db.models import F
 from django.test import Client
 
+from accounts import throttle
 from accounts.models import User
 
 PASSWORD = "correct horse battery"
@@ -117,3 +118,25 @@ def test_an_administrator_unlocks(client: Client, alice: User, capsys: pytest.Ca
     assert log_in(client).status_code == 302
     with pytest.raises(CommandError, match="no user called nobody"):
         call_command("unlock", "nobody")
+
+
+def test_who_guesses_at_many_accounts_is_held_up_too(client: Client, alice: User) -> None:
+    """One password at each of many accounts stayed below the limit of every account."""
+    guess_at_many(client)
+    assert log_in(client).status_code == 429
+    assert log_in(client, REMOTE_ADDR="192.0.2.7").status_code == 302
+
+
+def test_who_guessed_at_many_accounts_may_try_again_later(client: Client, alice: User) -> None:
+    guess_at_many(client)
+    AccessAttempt.objects.update(attempt_time=F("attempt_time") - timedelta(minutes=5, seconds=1))
+    assert log_in(client).status_code == 302
+
+
+def guess_at_many(client: Client) -> None:
+    """The rows of so many failures at different accounts, of which the last is a real one."""
+    log_in(client, "nobody", "wrong")
+    row = AccessAttempt.objects.get()
+    for number in range(throttle.FAILURES_OF_AN_ADDRESS - 1):
+        row.pk, row.username = None, f"person{number}"
+        row.save(force_insert=True)

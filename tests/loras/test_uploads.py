@@ -42,7 +42,7 @@ def test_a_good_file_is_kept_under_its_hash(alice: User, media: Path) -> None:
     (path,) = stored(media)
     assert path == media / "loras" / sha256[:2] / f"{sha256}.safetensors"
     assert path.read_bytes() == GOOD
-    assert path.stat().st_mode & 0o777 == 0o640
+    assert path.stat().st_mode & 0o777 == 0o600
     assert not Upload.objects.exists()
 
 

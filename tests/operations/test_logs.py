@@ -15,7 +15,9 @@ from django.utils.functional import SimpleLazyObject
 from structlog.contextvars import bound_contextvars
 
 from accounts.models import User
+from fluxsite import settings as product
 from generation.models import Job
+from operations import logs
 from tests.conftest import asked, client_of, submit
 from tests.operations.kept import Kept
 
@@ -165,3 +167,45 @@ def test_a_job_that_nobody_owns_has_no_user(kept: Kept, alice: User) -> None:
     job = submit(alice)
     with bound_contextvars(job=str(job.pk), user=None):
         assert "user" not in said("Begins", form="text")
+
+
+def test_a_wrong_host_header_writes_one_short_line_a_minute(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, clock = Kept(), [1000.0]
+    monkeypatch.setattr(logs.time, "monotonic", lambda: clock[0])
+    kept.addFilter(logs.OncePerMinute())
+    with kept:
+        for _ in range(5):
+            assert client.get("/login/", headers={"Host": "evil.example"}).status_code == 400
+        clock[0] += 61
+        client.get("/login/", headers={"Host": "evil.example"})
+    said = [line for line in kept.lines if line["logger"] == "django.security.DisallowedHost"]
+    assert len(said) == 2
+    assert "evil.example" in said[0]["event"]
+    assert "(4 more like it since the last line)" in said[1]["event"]
+    assert all(len(json.dumps(line)) < 600 for line in said)
+
+
+def test_each_handler_keeps_the_same_lines() -> None:
+    record = logging.LogRecord("django.security.csrf", logging.ERROR, "", 0, "x" * 5000, (), None)
+    second = logging.LogRecord("django.security.csrf", logging.ERROR, "", 0, "y", (), None)
+    shared = logs.OncePerMinute()
+    assert [shared.filter(record), shared.filter(record)] == [True, True]
+    assert [shared.filter(second), shared.filter(second)] == [False, False]
+    assert shared.left_out == {"django.security.csrf": 1}
+
+
+def test_what_is_wrong_with_the_studio_is_logged_each_time_and_whole() -> None:
+    shared = logs.OncePerMinute()
+    for name in ("django.request", "generation.runner"):
+        for _ in range(3):
+            record = logging.LogRecord(name, logging.ERROR, "", 0, "x" * 5000, (), None)
+            record.status_code = 500
+            assert shared.filter(record)
+            assert len(record.getMessage()) == 5000
+
+
+def test_both_handlers_of_the_product_leave_such_lines_out() -> None:
+    for handler in product.LOGGING["handlers"].values():
+        assert handler["filters"] == ["at_will"]

@@ -1,0 +1,164 @@
+"""How long a body may be, and whether it may hold a file, is known before a byte of it is read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings as product
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client, RequestFactory
+from django.urls import resolve
+
+from accounts.models import User
+from files.bodies import file_limit
+from fluxsite import bodies
+from tests import addresses
+from tests.belongings import everything_of
+from tests.conftest import client_of
+
+pytestmark = pytest.mark.django_db
+MOST = product.DATA_UPLOAD_MAX_MEMORY_SIZE
+# The routes that take a file, and the largest one.
+WITH_FILE = {
+    "/loras/upload/": 1_000_000_000,
+    "/api/v1/loras/": 1_000_000_000,
+    "/api/v1/loras/inspect/": 1_000_000_000,
+    "/loras/fog/": 10_000_000,
+    "/settings-from-picture/": 32_000_000,
+}
+
+
+class Body:
+    """A body that must not be read."""
+
+    def read(self, *args: Any) -> bytes:
+        pytest.fail("the body was read")
+
+    readline = read
+
+
+def announce(client: Client, address: str, length: int | str, **extra: Any) -> Any:
+    return client.generic("POST", address, **{"wsgi.input": Body(), "CONTENT_LENGTH": str(length), **extra})
+
+
+def every_route(user: User) -> list[str]:
+    everything = everything_of(user)
+    walked = [addresses.path(route, everything) for route in addresses.routes()]
+    return sorted({*walked, *addresses.admin_paths(), "/nowhere/"})
+
+
+def test_only_the_routes_of_files_take_one(alice: User) -> None:
+    taken = {}
+    for address in every_route(alice):
+        if address != "/nowhere/" and (limit := file_limit(resolve(address).func, "POST")):
+            taken[address] = limit
+    assert taken == WITH_FILE
+
+
+def test_what_is_too_long_is_refused_unread_on_every_other_route(alice: User) -> None:
+    """Even with a token of CSRF that the client made up itself, the check of which reads the form."""
+    client = Client(enforce_csrf_checks=True, headers={"Cookie": f"csrftoken={'a' * 32}"})
+    for address in every_route(alice):
+        if address not in WITH_FILE:
+            answer = announce(client, address, MOST + 1, CONTENT_TYPE="application/x-www-form-urlencoded")
+            assert answer.status_code == 413, address
+
+
+def test_nobody_without_an_account_has_a_file_read(alice: User) -> None:
+    everything_of(alice)
+    client = Client(enforce_csrf_checks=True, headers={"Cookie": f"csrftoken={'a' * 32}"})
+    for address in WITH_FILE:
+        answer = announce(client, address, MOST + 1, CONTENT_TYPE="multipart/form-data; boundary=x")
+        assert answer.status_code in (302, 401, 413), address
+
+
+@pytest.mark.parametrize(
+    "address", ["/login/", "/", "/api/v1/jobs/", "/v1/images/generations", "/loras/upload/"]
+)
+def test_a_body_without_a_length_is_refused_with_a_sentence(alice: User, address: str) -> None:
+    """Django takes it for an empty one: "Write a prompt"."""
+    client = client_of(alice)
+    answer = announce(client, address, "", HTTP_TRANSFER_ENCODING="chunked", CONTENT_TYPE="application/json")
+    assert answer.status_code == 411
+    assert "Send the length of the body: Content-Length." in answer.content.decode()
+
+
+def test_each_interface_refuses_in_its_own_shape(alice: User) -> None:
+    client = client_of(alice)
+    (error,) = announce(client, "/api/v1/jobs/", MOST + 1).json()["errors"]
+    assert (error["code"], error["detail"][:24]) == ("too_large", "The body is larger than ")
+    assert announce(client, "/v1/images/generations", MOST + 1).json()["error"]["code"] == "too_large"
+    assert announce(client, "/login/", MOST + 1)["Content-Type"].startswith("text/html")
+
+
+@pytest.mark.parametrize("address", ["/login/", "/account/profile/", "/"])
+def test_a_file_on_a_route_that_takes_none_is_refused(
+    alice: User, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client(raise_request_exception=False)
+    client.force_login(alice)
+    answer = client.post(address, {"prompt": "a", "file": SimpleUploadedFile("a.bin", b"a" * 1000)})
+    assert answer.status_code == 400
+    assert "takes no file" in answer.content.decode()
+
+
+def test_a_form_without_a_file_may_be_multipart(alice: User) -> None:
+    """Scripts send forms so, also with a field for a file that was left empty."""
+    client = Client()
+    client.force_login(alice)
+    assert (
+        client.post("/account/profile/", {"first_name": "Alice", "email": "alice@studio.example"}).status_code
+        == 302
+    )
+
+
+def test_a_length_that_is_no_number_is_refused() -> None:
+    request = RequestFactory().post("/login/")
+    request.META["CONTENT_LENGTH"] = "-1"
+    assert bodies.bound(lambda request: pytest.fail("answered"))(request).status_code == 411
+
+
+HALF = "\ud800"
+
+
+@pytest.mark.parametrize("bad", [HALF, "\0"])
+@pytest.mark.parametrize(
+    ("method", "address", "body", "field"),
+    [
+        ("post", "/api/v1/jobs/", {"prompt": "BAD"}, "prompt"),
+        ("post", "/api/v1/jobs/", {"prompt": "a", "loras": [{"slug": "BAD"}]}, "loras.0.slug"),
+        ("post", "/api/v1/jobs/", {"prompt": "a", "BAD": 1}, None),
+        ("post", "/api/v1/jobs/", ["BAD"], "0"),
+        ("post", "/api/v1/jobs/", "BAD", None),
+        ("patch", "/api/v1/loras/fog/", {"visibility": "BAD"}, "visibility"),
+        ("patch", "/api/v1/loras/fog/", {"groups": ["BAD"]}, "groups.0"),
+        ("post", "/api/v1/collections/", {"name": "BAD"}, "name"),
+        ("post", "/v1/images/generations", {"prompt": "a", "model": "BAD"}, "model"),
+        ("post", "/v1/images/generations", {"prompt": "a", "response_format": "BAD"}, "response_format"),
+        ("post", "/v1/images/generations", {"prompt": "a", "loras": [{"name": "BAD"}]}, "loras.0.name"),
+        ("post", "/v1/images/generations", {"prompt": "a", "BAD": {"BAD": "BAD"}}, None),
+    ],
+)
+def test_text_that_cannot_be_stored_is_refused_with_its_field(
+    alice: User, method: str, address: str, body: Any, field: str | None, bad: str
+) -> None:
+    everything_of(alice)
+    client = client_of(alice)
+    client.raise_request_exception = False
+    sent = json.dumps(body).replace("BAD", json.dumps(bad)[1:-1])
+    answer = getattr(client, method)(address, sent, content_type="application/json")
+    assert answer.status_code == 400, answer.content
+    error = answer.json()
+    told = error["error"]["param"] if "error" in error else error["errors"][0]["attr"]
+    assert field is None or told == field
+    assert "lone surrogates" in answer.content.decode()
+
+
+def test_no_file_is_written_for_whoever_is_logged_out(tmp_path: Path, settings: Any, alice: User) -> None:
+    settings.FILE_UPLOAD_TEMP_DIR = str(tmp_path)
+    client = Client(enforce_csrf_checks=True, raise_request_exception=False)
+    client.cookies["csrftoken"] = "a" * 32
+    for address in ("/login/", "/settings-from-picture/", "/loras/fog/", "/loras/upload/"):
+        client.post(address, {"picture": SimpleUploadedFile("a.png", b"a" * 900_000)})
+    assert list(tmp_path.iterdir()) == []
