@@ -9,6 +9,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
 from accounts.models import ApiToken, User
+from accounts.permissions import ADMIN
 
 
 class TokenAuthentication(KnoxTokenAuthentication):  # type: ignore[misc]
@@ -30,6 +31,7 @@ class TokenAuthentication(KnoxTokenAuthentication):  # type: ignore[misc]
         if not row.user.is_active:
             raise AuthenticationFailed("The account of this token is switched off. Ask a studio admin.")
         row.was_used()
+        row.user.may_administer = ADMIN in row.scopes
         return row.user, row
 
     def authenticate_header(self, request: Request) -> str:

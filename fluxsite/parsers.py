@@ -10,10 +10,8 @@ from rest_framework.parsers import JSONParser
 # JSON can name halves of characters (lone surrogates), which no database stores and no answer can hold;
 # PostgreSQL stores no null character.
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
-_REASON = (
-    "Null characters (\\u0000) and lone surrogates (\\ud800 to \\udfff) are not allowed. "
-    "Send whole characters."
-)
+_NULL = "Null characters are not allowed."
+_SURROGATE = "Surrogate characters are not allowed: \\ud800 to \\udfff are halves of pairs. Send both."
 
 
 class StrictJSONParser(JSONParser):
@@ -31,8 +29,9 @@ class StrictJSONParser(JSONParser):
         except RecursionError as error:
             raise ParseError("The JSON is nested too deeply.") from error
         for field, text in _texts(body):
-            if _UNSTORABLE.search(text):
-                raise ValidationError({field or "non_field_errors": _REASON})
+            if found := _UNSTORABLE.search(text):
+                reason = _NULL if found[0] == "\0" else _SURROGATE
+                raise ValidationError({field or "non_field_errors": reason})
         return body
 
 

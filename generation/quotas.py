@@ -155,7 +155,7 @@ def _pending(quota: Quota, user: User) -> Counted:
 def _storage(quota: Quota, user: User) -> Counted:
     images, loras, uploads = (
         rows.filter(quota.of(user, "owner")).aggregate(sum=Coalesce(Sum("size"), 0))["sum"] / 1e6
-        for rows in (Image.objects, Lora.objects, Upload.objects)
+        for rows in (Image.objects, Lora.objects, Upload.objects.alive())
     )
     return images + loras, uploads, False
 

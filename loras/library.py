@@ -16,39 +16,37 @@ from files import storage
 from files.storage import Damaged
 from gpu.model_card import ModelCard
 from loras import inspection
-from loras.models import Lora, Upload
+from loras.models import Lora, SeededLora, Upload
 
 DEMO_LORAS = Path(settings.BASE_DIR) / "demo" / "loras"
 
 
 def add_demo_loras() -> list[Lora]:
-    """Put the demo model's own LoRAs into the library, for everyone, where they are not there yet."""
+    """Put the demo model's own LoRAs into the library, for everyone: each once in the life of a studio.
+
+    What an administrator changed or deleted since then stays so, and an address that somebody else's LoRA has
+    is left to it. Returns those that are in the library.
+    """
     entries: list[dict[str, Any]] = json.loads((DEMO_LORAS / "loras.json").read_text())
-    return [_add_demo_lora(entry) for entry in entries]
+    return [lora for entry in entries if (lora := _add_demo_lora(entry))]
 
 
 @transaction.atomic
-def _add_demo_lora(entry: dict[str, Any]) -> Lora:
+def _add_demo_lora(entry: dict[str, Any]) -> Lora | None:
     path = DEMO_LORAS / entry["file"]
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     lock_bytes(sha256)
-    lora, _ = Lora.objects.update_or_create(
-        slug=entry["slug"],
-        defaults={
-            "name": entry["name"],
-            "description": entry["description"],
-            "trigger_words": entry["trigger_words"],
-            "recommended_weight": entry["recommended_weight"],
-            "file": store(path, sha256),
-            "sha256": sha256,
-            "size": path.stat().st_size,
-            "family": "demo",
-            "facts": asdict(inspection.inspect(path, "demo", "the demo model")),
-            "state": Lora.State.READY,
-            "visibility": Lora.Visibility.EVERYONE,
-        },
-    )
-    return lora
+    there = Lora.objects.filter(slug=entry["slug"]).first()
+    _, is_first = SeededLora.objects.get_or_create(slug=entry["slug"])
+    if there or not is_first:
+        return there
+    facts = asdict(inspection.inspect(path, "demo", "the demo model"))
+    return Lora.objects.create(
+        slug=entry["slug"], name=entry["name"], description=entry["description"],
+        trigger_words=entry["trigger_words"], recommended_weight=entry["recommended_weight"],
+        file=store(path, sha256), sha256=sha256, size=path.stat().st_size, family="demo", facts=facts,
+        state=Lora.State.READY, visibility=Lora.Visibility.EVERYONE,
+    )  # fmt: skip
 
 
 def store(path: Path, sha256: str) -> str:

@@ -1,21 +1,21 @@
 """The LoRA library."""
 
 import secrets
+from datetime import timedelta
 from typing import Any, ClassVar
 
 from django.conf import settings
 from django.contrib.auth.models import Group
 from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
+from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils.text import slugify
 from uuid_utils.compat import uuid7
 
-from accounts.models import User
+from accounts.models import User, WritesChanges
 
 MAX_WEIGHT = 4.0
-# What stands where a slug does in an address.
-PAGES = {"inspect", "pick", "upload"}
 # Words of a search that count.
 MAX_SEARCHED = 10
 
@@ -48,11 +48,14 @@ class LoraQuerySet(models.QuerySet["Lora"]):
             found = found.filter(search_text__contains=word)
         return found
 
-    def free_slug(self, name: str) -> str:
-        """An address for a LoRA of this name that no other has."""
+    def new_slug(self, name: str) -> str:
+        """An address for a LoRA of this name.
+
+        It always ends in random digits: if only the second of a name did, its owner would learn from the
+        address that somebody has a private LoRA of that name.
+        """
         slug = slugify(name)[:70].strip("-") or "lora"
-        is_free = slug not in PAGES and not self.filter(slug=slug).exists()
-        return slug if is_free else f"{slug}-{secrets.token_hex(3)}"
+        return f"{slug}-{secrets.token_hex(3)}"
 
 
 def _shared_with(user: User) -> models.QuerySet[Any]:
@@ -60,7 +63,7 @@ def _shared_with(user: User) -> models.QuerySet[Any]:
     return through.filter(group__in=user.groups.all()).values("lora")
 
 
-class Lora(models.Model):
+class Lora(WritesChanges):
     """A LoRA file and what is known about it. The file's name on disk is its hash, given by us."""
 
     class State(models.TextChoices):
@@ -169,7 +172,7 @@ class Lora(models.Model):
             self.visibility, self.approval = visibility, ""
 
 
-class Admission(models.Model):
+class Admission(WritesChanges):
     """What came of the trial of a LoRA on an engine. Without a row it was not tried."""
 
     class State(models.TextChoices):
@@ -193,13 +196,45 @@ class Admission(models.Model):
         return f"{self.lora} on {self.engine}: {self.state}"
 
 
+class SeededLora(models.Model):
+    """A LoRA of the demo model that was put into the library once, whatever became of it."""
+
+    slug = models.SlugField(primary_key=True, max_length=80)
+
+    def __str__(self) -> str:
+        return self.slug
+
+
+# An upload of which nothing arrived for so long has lost its reservation: its process or its client is gone.
+UPLOAD_LEASE = timedelta(minutes=5)
+
+
+class UploadQuerySet(models.QuerySet["Upload"]):
+    def alive(self) -> "UploadQuerySet":
+        """Those that still hold their room."""
+        return self.filter(renewed_at__gt=Now() - UPLOAD_LEASE)
+
+    def awaited(self, host: str) -> int:
+        """Bytes that are reserved on the disk of a host, and not written yet."""
+        left = models.Sum(models.F("size") - models.F("written"), default=0)
+        return int(self.filter(host=host).aggregate(left=left)["left"])
+
+
 class Upload(models.Model):
-    """Room reserved for a file that is on its way in; gone when it has arrived, or did not."""
+    """Room reserved for a file that is on its way in; gone when it has arrived, or did not.
+
+    The reservation holds while bytes arrive: ``renewed_at`` is the last time that it was renewed.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="uploads")
     size = models.PositiveBigIntegerField(help_text="bytes announced, the most that may come")
+    written = models.PositiveBigIntegerField(default=0, help_text="bytes of it that are on the disk, about")
+    host = models.CharField(max_length=255, default="", help_text="whose disk it is written to")
     created_at = models.DateTimeField(auto_now_add=True)
+    renewed_at = models.DateTimeField(db_default=Now())
+
+    objects = UploadQuerySet.as_manager()
 
     def __str__(self) -> str:
         return f"{self.size:,} bytes of {self.owner}"

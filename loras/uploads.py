@@ -5,6 +5,7 @@ Nothing of what the client calls the file reaches the disk: drafts are named by 
 
 import os
 import shutil
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict
@@ -12,12 +13,14 @@ from pathlib import PurePath
 from typing import IO, Any, Self
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
+from django.db.models.functions import Now
 from rest_framework import status
 from rest_framework.exceptions import APIException
 
 from accounts.models import User
 from files import storage
+from files.bodies import ENVELOPE
 from gpu.model_card import ModelCard
 from loras import inspection, library
 from loras.inspection import Inspection
@@ -54,6 +57,10 @@ class GivenUp(APIException):
     default_detail = "The upload was given up: it took too long, or the account was closed. Send it again."
 
 
+# Much shorter than ``loras.models.UPLOAD_LEASE``.
+RENEWED_EACH_SECONDS = 10.0
+
+
 def largest_file() -> int:
     """The largest LoRA file that is taken, in bytes."""
     return int(settings.FLUXSITE_LORA_MAX_MB) * 10**6
@@ -70,36 +77,39 @@ class Incoming:
         self.owner = owner
         self.limit = min(announced, largest_file())
         self.size = 0
+        self.renewed_at = time.monotonic()
+        if announced > largest_file() + ENVELOPE:
+            raise TooLarge(_too_large(announced))
         storage.drafts.mkdir(parents=True, exist_ok=True)
-        self._check_room(announced)
         with transaction.atomic():
+            _take_turn()
+            # What is reserved and not written yet is not free, though the disk says so.
+            _check_room(announced + Upload.objects.alive().awaited(settings.FLUXSITE_HOST))
             storage_wanted.send(Upload, owner=owner, size=announced)
-            self.reserved = Upload.objects.create(owner=owner, size=announced)
+            self.reserved = Upload.objects.create(owner=owner, size=announced, host=settings.FLUXSITE_HOST)
             self.path = library.draft_of(self.reserved)
             self.file: IO[bytes] = self.path.open("xb")
 
-    @staticmethod
-    def _check_room(announced: int) -> None:
-        # A multipart body is a little longer than its file.
-        if announced > settings.FLUXSITE_LORA_MAX_MB * 10**6 + 10_000:
-            raise TooLarge(_too_large(announced))
-        free, floor = shutil.disk_usage(storage.drafts).free, settings.FLUXSITE_DISK_FLOOR_MB * 10**6
-        if free - announced < floor:
-            raise NoRoom(
-                f"The disk has {free / 1e9:.1f} GB left and {floor / 1e9:.1f} GB of it are kept free. "
-                "Ask who runs the studio for room."
-            )
-
     def write(self, chunk: bytes) -> None:
-        """Raises TooLarge where more comes than was announced, and NoRoom where the disk is full."""
+        """Raises TooLarge where more comes than was announced, NoRoom where the disk is full, and GivenUp."""
         self.size += len(chunk)
         if self.size > self.limit:
             raise TooLarge(_too_large(self.size))
+        _check_room(len(chunk))
+        if time.monotonic() - self.renewed_at > RENEWED_EACH_SECONDS:
+            self._renew()
         try:
             self.file.write(chunk)
             self.file.flush()
         except OSError as error:
             raise NoRoom(f"The file could not be stored: {error.strerror}.") from error
+
+    def _renew(self) -> None:
+        """Keep the reservation, which a process that was killed loses."""
+        self.renewed_at = time.monotonic()
+        mine = Upload.objects.filter(pk=self.reserved.pk)
+        if not mine.update(renewed_at=Now(), written=self.size):
+            raise GivenUp
 
     def discard(self) -> None:
         """May be called again, and after ``keep``."""
@@ -132,13 +142,30 @@ class Incoming:
             # As a whole: what is there may be older, and damaged since.
             storage.adopt(self.path, name := library.name_of(facts.sha256))
             lora = Lora.objects.create(
-                owner=self.owner, slug=Lora.objects.free_slug(fields["name"]), file=name,
+                owner=self.owner, slug=Lora.objects.new_slug(fields["name"]), file=name,
                 sha256=facts.sha256, size=facts.size, family=facts.family, facts=asdict(facts),
                 **fields,
             )  # fmt: skip
             lora_admitted.send(Lora, lora=lora)
             lora.refresh_from_db()  # where there is nothing to try it on it is ready already
         return lora
+
+
+def _take_turn() -> None:
+    """Until the transaction ends nobody else reserves room. On SQLite transactions are alone anyway."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtext('uploads'), 0)")
+
+
+def _check_room(wanted: int) -> None:
+    """Raises NoRoom where so many bytes more would leave less than FLUXSITE_DISK_FLOOR_MB."""
+    free, floor = shutil.disk_usage(storage.drafts).free, settings.FLUXSITE_DISK_FLOOR_MB * 10**6
+    if free - wanted < floor:
+        raise NoRoom(
+            f"The disk has {free / 1e9:.1f} GB left and {floor / 1e9:.1f} GB of it are kept free, besides "
+            "what uploads under way still need. Ask who runs the studio for room."
+        )
 
 
 def receive(owner: User, chunks: Iterable[bytes], announced: int) -> Incoming:

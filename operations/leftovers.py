@@ -141,7 +141,7 @@ def _uploads() -> Iterator[Leftover]:
         draft, size = draft_of(upload), 0
         with suppress(FileNotFoundError):  # on another host, or another cleanup has just deleted it
             size = draft.stat().st_size
-        yield Leftover(draft.name, upload.created_at, size, partial(_delete_upload, upload, draft))
+        yield Leftover(draft.name, upload.renewed_at, size, partial(_delete_upload, upload, draft))
 
 
 def _delete_upload(upload: Upload, draft: Path) -> bool:

@@ -6,6 +6,8 @@ from uuid import UUID, uuid4
 from django.db import models
 from django.db.models.functions import Now
 
+from accounts.models import WritesChanges
+
 
 class Kind(models.TextChoices):
     """What can be cleaned away."""
@@ -50,7 +52,7 @@ class Studio(models.Model):
         return cls.objects.get_or_create(number=cls.ONLY)[0].id
 
 
-class Rule(models.Model):
+class Rule(WritesChanges):
     """Stands in for what ``FLUXSITE_CLEANUP`` says of a kind."""
 
     kind = models.CharField(primary_key=True, max_length=20, choices=Kind)

@@ -10,6 +10,7 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import transaction
 from django.utils import timezone
+from django.utils.text import slugify
 
 from accounts.models import ApiToken, Invitation, User
 from generation.models import Collection, Image, Job, ShareLink
@@ -54,7 +55,7 @@ def lora_of(owner: User, name: str = "Fog", trigger: str = "in fog", **changes: 
         },
     }  # fmt: skip
     lora = Lora.objects.create(
-        owner=owner, slug=Lora.objects.free_slug(name), name=name, trigger_words=[trigger], **facts | changes
+        owner=owner, slug=_free_slug(name), name=name, trigger_words=[trigger], **facts | changes
     )
     for engine in ENGINES:
         Admission.objects.create(lora=lora, engine=engine, state=Admission.State.WORKS)
@@ -72,6 +73,12 @@ def failed(owner: User, **changes: Any) -> Job:
 
 
 @transaction.atomic
+def _free_slug(name: str) -> str:
+    """A plain address, if it is free."""
+    slug = slugify(name)
+    return Lora.objects.new_slug(name) if Lora.objects.filter(slug=slug).exists() or not slug else slug
+
+
 def everything_of(owner: User, text: str = "Fog") -> dict[str, str]:
     """One of everything, named ``text``. In a transaction: no worker sees a job that waits.
 

@@ -1,5 +1,6 @@
 """People, their API tokens, what they may use and what they used."""
 
+from accounts.models.changes import WritesChanges
 from accounts.models.invitation import Invitation, InvitationClosed, InvitationQuerySet
 from accounts.models.token import RENEWED_FOR, RENEWED_WITHIN, ApiToken
 from accounts.models.usage import Quota, UsageEntry
@@ -19,4 +20,5 @@ __all__ = [
     "UsageEntry",
     "User",
     "UserManager",
+    "WritesChanges",
 ]

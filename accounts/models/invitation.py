@@ -10,6 +10,7 @@ from django.db import models, transaction
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
+from accounts.models.changes import WritesChanges
 from accounts.models.user import User
 
 _invitations = signing.Signer(salt="accounts.invitation")
@@ -32,7 +33,7 @@ class InvitationQuerySet(models.QuerySet["Invitation"]):
         return self.open().filter(pk=pk)
 
 
-class Invitation(models.Model):
+class Invitation(WritesChanges):
     """Lets one person make an account of their own, once, until it expires. Deleting it revokes it.
 
     The token is the signed id: nobody can guess one, and none is stored.

@@ -13,6 +13,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Lower, Now
 from django.utils.crypto import salted_hmac
 
+from accounts.models.changes import WritesChanges
 from accounts.signals import account_closed
 
 
@@ -90,7 +91,7 @@ def _continue_numbering_after(user: "User") -> None:
             cursor.execute(statement)
 
 
-class User(AbstractUser):  # type: ignore[django-manager-missing]  # knox has no types
+class User(WritesChanges, AbstractUser):  # type: ignore[django-manager-missing]  # knox has no types
     """A person who draws. Names are unique whatever the case; an email is too, where there is one."""
 
     username = models.CharField(
@@ -100,6 +101,9 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]  # knox has no
         validators=[RegexValidator(r"^[\w.\-]+\Z", "Use letters, digits, dots, hyphens and underscores.")],
         error_messages={"unique": "This name is taken. Choose another."},
     )
+
+    # Whether the request may reach rows of others. A token without the scope admin may not, whoever owns it.
+    may_administer = True
 
     sessions_ended = models.PositiveIntegerField(
         default=0, editable=False, help_text="how often all sessions were ended"
@@ -112,6 +116,12 @@ class User(AbstractUser):  # type: ignore[django-manager-missing]  # knox has no
             models.UniqueConstraint(Lower("username"), name="username_unique_in_any_case"),
             models.UniqueConstraint(Lower("email"), condition=~Q(email=""), name="email_unique_in_any_case"),
         ]
+
+    def has_perm(self, perm: str, obj: Any = None) -> bool:
+        return self.may_administer and super().has_perm(perm, obj)
+
+    def has_module_perms(self, app_label: str) -> bool:
+        return self.may_administer and super().has_module_perms(app_label)
 
     def end_sessions(self) -> None:
         """Log out everywhere. Whoever asks keeps their own session by ``update_session_auth_hash``."""

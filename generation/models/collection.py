@@ -9,7 +9,7 @@ from django.db.models import Count, Q
 from django.db.models.functions import Now
 from uuid_utils.compat import uuid7
 
-from accounts.models import User
+from accounts.models import User, WritesChanges
 from generation.models.image import Image
 
 
@@ -27,7 +27,7 @@ class CollectionQuerySet(models.QuerySet["Collection"]):
         return self.get_or_create(owner=owner, name=name)[0]
 
 
-class Collection(models.Model):
+class Collection(WritesChanges):
     """Pictures of one owner under a name."""
 
     id = models.UUIDField(primary_key=True, default=uuid7, editable=False)

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from rest_framework.test import APIClient
 
-from accounts.models import Quota, User
+from accounts.models import ApiToken, Quota, User
+from loras.forms import LoraForm
 from loras.models import Lora, Upload
 from tests.conftest import client_of
 from tests.loras import files
@@ -34,15 +36,11 @@ def created(user: User, **said: Any) -> Any:
 
 def test_upload_and_read(alice: User, media: Path) -> None:
     lora = created(alice)
-    assert (lora["slug"], lora["name"], lora["state"], lora["trigger_words"]) == (
-        "fog",
-        "Fog",
-        "ready",
-        ["foggy"],
-    )
+    assert re.fullmatch(r"fog-[0-9a-f]{6}", lora["slug"])
+    assert (lora["name"], lora["state"], lora["trigger_words"]) == ("Fog", "ready", ["foggy"])
     assert (lora["owner"], lora["family"], lora["size"]) == ("alice", "demo", len(GOOD))
     assert lora["sha256"] == hashlib.sha256(GOOD).hexdigest()
-    assert client_of(alice).get(f"{LORAS}fog/").json() == lora
+    assert client_of(alice).get(f"{LORAS}{lora['slug']}/").json() == lora
     assert client_of(alice).get(LORAS).json()["results"] == [lora]
     assert len(stored(media)) == 1
 
@@ -174,7 +172,7 @@ def test_who_else_it_is_shared_with_is_for_who_may_change_it(
     for user, names in (
         (alice, {"guests", "team"}), (admin_user, {"guests", "team"}), (bob, {"team"}), (charlie, {"guests"}),
     ):  # fmt: skip
-        client, browser = client_of(user), Client()
+        client, browser = client_with(user, *ApiToken.SCOPES), Client()
         browser.force_login(user)
         assert set(client.get(f"{LORAS}{slug}/").json()["groups"]) == names
         if user != admin_user:  # whose own list has what is visible to them
@@ -188,7 +186,7 @@ def test_who_else_it_is_shared_with_is_for_who_may_change_it(
 def test_only_owner_and_administrators_change_and_download(alice: User, bob: User, admin_user: User) -> None:
     slug = created(alice, visibility="everyone")["slug"]
     for user, allowed in ((bob, False), (alice, True), (admin_user, True)):
-        client = client_of(user)
+        client = client_with(user, *ApiToken.SCOPES)
         changed = client.patch(f"{LORAS}{slug}/", {"description": user.username}, format="json")
         assert changed.status_code == (200 if allowed else 403)
         download = client.get(f"{LORAS}{slug}/download/")
@@ -215,3 +213,60 @@ def test_a_change_that_cannot_be_names_its_field(alice: User, field: str, value:
     response = client_of(alice).patch(f"{LORAS}{slug}/", {field: value}, format="json")
     assert response.status_code == 400
     assert response.json()["errors"][0]["attr"] == field
+
+
+@pytest.mark.parametrize("scopes", [["read"], ["read", "generate", "loras"]])
+def test_a_superusers_token_without_the_scope_admin_reaches_nothing_of_others(
+    charlie: User, admin_user: User, scopes: list[str]
+) -> None:
+    slug = created(charlie)["slug"]
+    client = client_with(admin_user, *scopes)
+    assert client.get(f"{LORAS}{slug}/").status_code == 404
+    assert client.get(f"{LORAS}{slug}/download/").status_code == 404
+    changed = client.patch(f"{LORAS}{slug}/", {"visibility": "everyone"}, format="json")
+    assert changed.status_code == (403 if scopes == ["read"] else 404)
+    assert client.delete(f"{LORAS}{slug}/").status_code == (403 if scopes == ["read"] else 404)
+    assert Lora.objects.get().visibility == "private"
+
+
+def test_with_the_scope_admin_it_does(charlie: User, admin_user: User) -> None:
+    slug = created(charlie)["slug"]
+    client = client_with(admin_user, *ApiToken.SCOPES)
+    assert client.get(f"{LORAS}{slug}/download/").getvalue() == GOOD
+    assert client.delete(f"{LORAS}{slug}/").status_code == 204
+
+
+def test_a_session_of_an_administrator_reaches_them_as_before(charlie: User, admin_user: User) -> None:
+    slug = created(charlie)["slug"]
+    browser = Client()
+    browser.force_login(admin_user)
+    assert browser.get(f"{LORAS}{slug}/").status_code == 200
+
+
+def client_with(user: User, *scopes: str) -> APIClient:
+    """An API client that sends a token of these scopes."""
+    client = APIClient()
+    token = ApiToken.issue(user, "test", list(scopes), timedelta(days=1))
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
+    return client
+
+
+def test_what_an_administrator_refused_meanwhile_stays_refused(alice: User) -> None:
+    """The owner's change was loaded before, and is saved after."""
+    slug = created(alice)["slug"]
+    mine = Lora.objects.get(slug=slug)
+    Lora.objects.update(state=Lora.State.REFUSED, reason="It draws nothing.", hidden=True)
+    form = LoraForm(
+        alice, {"name": "Mist", "recommended_weight": "1", "visibility": "private"}, instance=mine
+    )
+    assert form.is_valid(), form.errors
+    form.save()
+    lora = Lora.objects.get(slug=slug)
+    assert (lora.name, lora.state, lora.reason, lora.hidden) == ("Mist", "refused", "It draws nothing.", True)
+
+
+def test_the_address_of_a_lora_says_nothing_of_others(alice: User, charlie: User) -> None:
+    first = created(charlie)["slug"]
+    second = created(alice)["slug"]
+    third = created(alice, name="Nobody has this")["slug"]
+    assert all(re.fullmatch(r"[a-z\-]+-[0-9a-f]{6}", slug) for slug in (first, second, third))

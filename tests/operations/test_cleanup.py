@@ -215,7 +215,7 @@ def test_a_few_files_without_rows_among_many_with_rows_are_moved(
 
 def test_drafts_of_killed_processes_go(alice: User, media: Path, settings: Any) -> None:
     upload = Upload.objects.create(owner=alice, size=10)
-    Upload.objects.update(created_at=timezone.now() - OLD)
+    Upload.objects.update(renewed_at=timezone.now() - OLD)
     left = [
         old_file(library.draft_of(upload)),
         old_file(media / "incoming" / f"{uuid7()}.part"),
@@ -367,7 +367,7 @@ def test_two_at_once_do_no_harm(alice: User, media: Path, settings: Any, togethe
     for name in (name for image in [*gone, kept] for name in (image.file, image.thumbnail)):
         make_old(media / str(name))
     upload = Upload.objects.create(owner=alice, size=10)
-    Upload.objects.update(created_at=timezone.now() - OLD)
+    Upload.objects.update(renewed_at=timezone.now() - OLD)
     left = [old_file(media / "images" / "2026" / name) for name in (f"{uuid7()}.png", ".a.png.1.tmp")]
     left += [old_file(library.draft_of(upload)), old_file(settings.LOG_DIR / "fluxsite-20260101-0.log.gz")]
     Session.objects.create(session_key="over", session_data="", expire_date=timezone.now() - OLD)
