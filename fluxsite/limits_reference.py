@@ -43,6 +43,8 @@ def _lines() -> Iterator[str]:
     yield ""
     yield "A longer body is refused with 413 before it is read. Addresses below `/admin/` take the same as"
     yield "the other pages. Requests to the APIs are counted by user (`FLUXSITE_REQUESTS_A_MINUTE`)."
+    most = f"{settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,}"
+    yield f"Where a file is allowed, only `multipart/form-data` may be so long; other bodies may have {most} bytes."
     yield ""
     yield "| address | body, bytes | file | requests a minute |"
     yield "|---|---|---|---|"
@@ -55,6 +57,7 @@ def _general() -> Iterator[tuple[str, str, str]]:
     yield "header", f"{limits.HEADER_BYTES // 1024} KiB, {limits.HEADER_SECONDS} s", "431, or the end"
     yield "body", "see below", "413"
     yield "body without Content-Length", "none", "411"
+    yield "encoding of text", "UTF-8", "415"
     yield "body and answer in transfer", f"at least {step}", "the connection ends"
     yield (
         "reader of a finished answer",

@@ -56,7 +56,7 @@ class OncePerMinute(logging.Filter):
         self.left_out: dict[str, int] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not record.name.startswith(self.NAMES) or _is_a_fault(record):
+        if not (record.name.startswith(self.NAMES) or _is_malformed(record)) or _is_a_fault(record):
             return True
         if not hasattr(record, "is_kept"):  # each handler asks for itself
             record.is_kept = self._is_due(record)
@@ -78,6 +78,11 @@ def _shorten(record: logging.LogRecord, longest: int, left_out: int) -> None:
     record.args, record.exc_info, record.exc_text = (), None, None
     if record.levelno > logging.WARNING:
         record.levelno, record.levelname = logging.WARNING, "WARNING"
+
+
+def _is_malformed(record: logging.LogRecord) -> bool:
+    """Whether gunicorn refused a request before Django saw it; the rest of its log is about its workers."""
+    return record.name == "gunicorn.error" and str(record.msg).startswith("Invalid request from ip=")
 
 
 def _is_a_fault(record: logging.LogRecord) -> bool:

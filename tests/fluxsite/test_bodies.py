@@ -13,6 +13,7 @@ from django.urls import resolve
 from accounts.models import User
 from files.bodies import file_limit
 from fluxsite import bodies
+from fluxsite.wsgi import application
 from tests import addresses
 from tests.belongings import everything_of
 from tests.conftest import client_of
@@ -163,3 +164,77 @@ def test_no_file_is_written_for_whoever_is_logged_out(tmp_path: Path, settings: 
     for address in ("/login/", "/settings-from-picture/", "/loras/fog/", "/loras/upload/"):
         client.post(address, {"picture": SimpleUploadedFile("a.png", b"a" * 900_000)})
     assert list(tmp_path.iterdir()) == []
+
+
+# Codecs of Python that make lone surrogates, or that are not for text.
+CODECS = ["utf-7", "unicode_escape", "hex", "zip", "rot13", "idna", "undefined", "utf-16"]
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_text_in_another_encoding_is_refused_in_bodies_and_query_strings(alice: User, codec: str) -> None:
+    """Without an account it answered 500 and logged a whole trace."""
+    form = b'--x\r\nContent-Disposition: form-data; name="username"\r\n\r\n+2AA- \\ud800\r\n--x--\r\n'
+    requests: list[tuple[Client, str, str, bytes, str]] = [
+        (Client(), "POST", "/login/", form, "multipart/form-data; boundary=x"),
+        (client_of(alice), "POST", "/loras/upload/", form, "multipart/form-data; boundary=x"),
+        (client_of(alice), "POST", "/v1/images/generations", b"{}", "application/json"),
+    ]
+    for client, method, address, body, kind in requests:
+        client.raise_request_exception = False
+        answer = client.generic(method, address, body, content_type=f"{kind}; charset={codec}")
+        assert answer.status_code == 415, address
+        assert "Send text as UTF-8" in answer.content.decode()
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_query_string_in_another_encoding_is_refused_by_the_entry_point(codec: str) -> None:
+    """Django's own request raises an error before the first middleware."""
+    environ = RequestFactory()._base_environ(
+        PATH_INFO="/api/v1/loras/",
+        QUERY_STRING="search=%2B2AA-%5Cud800",
+        CONTENT_TYPE=f"a/b; charset={codec}",
+    )
+    statuses: list[str] = []
+    answer = application(
+        environ | {"HTTP_HOST": "localhost"}, lambda status, headers: statuses.append(status)
+    )
+    assert statuses == ["415 Unsupported Media Type"]
+    assert b"Send text as UTF-8" in b"".join(answer)
+    answer.close()
+
+
+@pytest.mark.parametrize("name", ["sessionid", "csrftoken", "messages"])
+def test_a_null_character_in_a_cookie_is_refused(name: str) -> None:
+    """PostgreSQL raised an error for one in the session's."""
+    client = Client(raise_request_exception=False, headers={"Cookie": f'{name}="abcdefgh\\000ijkl"'})
+    for address in ("/login/", "/gallery/", "/api/v1/me/", "/v1/models", "/healthz"):
+        answer = client.get(address)
+        assert answer.status_code == 400, address
+        assert "not allowed in a cookie" in answer.content.decode()
+
+
+@pytest.mark.parametrize("charset", ["utf-8", "UTF-8", '"utf-8"', "us-ascii"])
+def test_a_client_may_say_that_it_sends_utf8(alice: User, charset: str) -> None:
+    answer = client_of(alice).generic(
+        "POST",
+        "/api/v1/collections/",
+        b'{"name": "Fog"}',
+        content_type=f"application/json; charset={charset}",
+    )
+    assert answer.status_code == 201, answer.content
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/octet-stream", ""])
+def test_only_a_form_may_be_as_long_as_a_file(alice: User, kind: str) -> None:
+    """DRF reads JSON of any length into memory."""
+    everything_of(alice)
+    client = client_of(alice)
+    for address in WITH_FILE:
+        assert announce(client, address, MOST + 1, CONTENT_TYPE=kind).status_code == 413, address
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "\u0663", "+5", "1_0"])
+def test_a_length_that_no_body_has_is_refused(length: str) -> None:
+    request = RequestFactory().post("/login/")
+    request.META["CONTENT_LENGTH"] = length
+    assert bodies.bound(lambda request: pytest.fail("answered"))(request).status_code == 411

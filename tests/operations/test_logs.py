@@ -12,6 +12,8 @@ from django.db import IntegrityError, connection, transaction
 from django.http import HttpRequest
 from django.test import Client
 from django.utils.functional import SimpleLazyObject
+from gunicorn.http.errors import InvalidRequestMethod
+from gunicorn.workers.base import Worker
 from structlog.contextvars import bound_contextvars
 
 from accounts.models import User
@@ -185,6 +187,31 @@ def test_a_wrong_host_header_writes_one_short_line_a_minute(
     assert "evil.example" in said[0]["event"]
     assert "(4 more like it since the last line)" in said[1]["event"]
     assert all(len(json.dumps(line)) < 600 for line in said)
+
+
+def test_malformed_requests_write_one_short_line_a_minute_and_workers_every_line() -> None:
+    kept, server = Kept(), logging.getLogger("gunicorn.error")
+    kept.addFilter(logs.OncePerMinute())
+    with kept:
+        for _ in range(5):
+            Worker.handle_error(_Server(), None, None, ("192.0.2.7", 1), InvalidRequestMethod("x" * 5000))
+            server.warning("Worker exiting (pid: %s)", 7)
+    said = [line["event"][:24] for line in kept.lines]
+    assert said.count("Invalid request from ip=") == 1
+    assert said.count("Worker exiting (pid: 7)") == 5
+    assert all(len(json.dumps(line)) < 600 for line in kept.lines)
+
+
+class _Server:
+    """What gunicorn's worker needs to answer a request that it cannot read."""
+
+    log = logging.getLogger("gunicorn.error")
+
+
+def test_a_long_path_is_cut_in_the_log(client: Client, kept: Kept) -> None:
+    client.post("/nowhere/" + "x" * 7000)
+    assert all(len(json.dumps(line)) < 800 for line in kept.lines)
+    assert kept.lines[-1]["path"].startswith("/nowhere/xxx")
 
 
 def test_each_handler_keeps_the_same_lines() -> None:
