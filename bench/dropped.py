@@ -37,6 +37,7 @@ def loras(length: int) -> str:
     return json.dumps({"schema": 1, "loras": some})
 
 
+OURS: png_metadata.Recipe = png_metadata.Recipe("a" * 4000, 1024, 1024, 1, 4, "bf16", "m", "b")
 CASES: dict[str, Callable[[], bytes]] = {
     "200 recipes of a million LoRAs' bytes": lambda: png(*[packed("fluxsite", loras(999_000))] * 200),
     "200 recipes of LoRAs, as long as is read": lambda: png(*[packed("fluxsite", loras(99_000))] * 200),
@@ -57,7 +58,6 @@ CASES: dict[str, Callable[[], bytes]] = {
     "32 MB of data": lambda: png(*[made(b"IDAT", bytes(64_000))] * 490),
     "a picture of ours": lambda: png_metadata.encoded(PIL.Image.new("RGB", (1024, 1024)), OURS),
 }
-OURS = png_metadata.Recipe("a" * 4000, 1024, 1024, 1, 4, "bf16", "m", "b")
 
 
 def cost(data: bytes) -> tuple[float, float]:

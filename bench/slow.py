@@ -139,15 +139,16 @@ def shared_pictures() -> list[str]:
     from generation.models import Collection, ShareLink
     from tests.generation.drawn import finished
 
-    job = finished(User.objects.create_user("ana"), count=PICTURES)
+    ana = User.objects.create_user("ana")
+    job = finished(ana, count=PICTURES)
     pictures = list(job.images.all())
     for image in pictures:
         with Path(default_storage.path(str(image.file))).open("r+b") as file:
             file.truncate(PICTURE_BYTES)
-    collection = Collection.objects.create(owner=job.owner, name="Large")
+    collection = Collection.objects.create(owner=ana, name="Large")
     collection.add(pictures)
     link = ShareLink.objects.create(
-        owner=job.owner,
+        owner=ana,
         collection=collection,
         with_recipe=True,
         expires_at=timezone.now() + timedelta(days=1),

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 from typing import Any
+from urllib.parse import urlsplit
 
 import environ
 from django.conf import settings
@@ -112,3 +113,24 @@ def no_database_is_left_elsewhere(app_configs: Any, **kwargs: Any) -> Sequence[C
                 )
             ]
     return []
+
+
+@register()
+def the_address_is_one(app_configs: Any, **kwargs: Any) -> Sequence[CheckMessage]:
+    """E007: ``FLUXSITE_URL`` has no scheme or host, or has a path; parts of it would have no effect."""
+    try:
+        parts = urlsplit(settings.FLUXSITE_URL)
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_one = is_one and not (parts.path or parts.query or parts.fragment or parts.username)
+    except ValueError:  # a port that is no number
+        is_one = False
+    if is_one:
+        return []
+    return [
+        Error(
+            f"FLUXSITE_URL is {settings.FLUXSITE_URL!r}, which is not the address of a studio.",
+            hint="Use http:// or https://, a host name, and a port if needed, such as "
+            "https://studio.example. A studio cannot live below a path.",
+            id="fluxsite.E007",
+        )
+    ]

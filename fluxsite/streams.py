@@ -55,7 +55,7 @@ def _keeps_a_thread(response: StreamingHttpResponse) -> bool:
     """Not a file, which the web server sends without a thread; not events, which hold a place to wait."""
     if response.get("Content-Type", "").startswith("text/event-stream"):
         return False
-    file = getattr(response, "file_to_stream", None)
+    file: Any = getattr(response, "file_to_stream", None)
     try:
         file.fileno()
     except (AttributeError, OSError):

@@ -22,3 +22,5 @@ urlpatterns = [
     path("", include("generation.urls")),
     path("", include("loras.urls")),
 ]
+
+handler400 = "fluxsite.views.bad_request"

@@ -6,8 +6,10 @@ from typing import Any
 
 from csp.decorators import csp_update
 from django.contrib.auth.decorators import login_not_required
-from django.http import HttpRequest, HttpResponse
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.shortcuts import render
+from django.template.loader import get_template
 from django.views.decorators.http import condition, require_safe
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.utils import extend_schema
@@ -23,6 +25,19 @@ from fluxsite import __version__
 def healthz(request: HttpRequest) -> HttpResponse:
     """200 while the web process answers. It looks at nothing else: that is what a restart can mend."""
     return HttpResponse("ok\n", content_type="text/plain")
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """The page for a request that Django refuses; it names the setting where the host name is the reason."""
+    sentence = ""
+    if isinstance(exception, DisallowedHost):
+        host = request.META.get("HTTP_HOST", "")[:100]
+        sentence = (
+            f"The studio does not answer at the name {host}. Whoever runs it can add the name to "
+            "FLUXSITE_ALLOWED_HOSTS, or set FLUXSITE_URL to the address that people type."
+        )
+    # Without the request: what templates get by it would ask for the host name again.
+    return HttpResponseBadRequest(get_template("400.html").render({"sentence": sentence}))
 
 
 @login_not_required

@@ -58,9 +58,10 @@ class OncePerMinute(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if not (record.name.startswith(self.NAMES) or _is_malformed(record)) or _is_a_fault(record):
             return True
-        if not hasattr(record, "is_kept"):  # each handler asks for itself
-            record.is_kept = self._is_due(record)
-        return bool(record.is_kept)
+        facts = record.__dict__
+        if "is_kept" not in facts:  # each handler asks for itself
+            facts["is_kept"] = self._is_due(record)
+        return bool(facts["is_kept"])
 
     def _is_due(self, record: logging.LogRecord) -> bool:
         now, last = time.monotonic(), self.last.get(record.name)
@@ -73,7 +74,8 @@ class OncePerMinute(logging.Filter):
 
 
 def _shorten(record: logging.LogRecord, longest: int, left_out: int) -> None:
-    said = record.getMessage()[:longest]
+    # Django names its own setting, which is not the one to change.
+    said = record.getMessage().replace(" to ALLOWED_HOSTS", " to FLUXSITE_ALLOWED_HOSTS")[:longest]
     record.msg = f"{said} ({left_out} more like it since the last line)" if left_out else said
     record.args, record.exc_info, record.exc_text = (), None, None
     if record.levelno > logging.WARNING:

@@ -1,6 +1,6 @@
 """Rows that are saved by what was changed in them, whoever saves them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from copy import deepcopy
 from typing import Any, Self
 
@@ -20,13 +20,15 @@ class WritesChanges(models.Model):
         abstract = True
 
     @classmethod
-    def from_db(cls, db: str | None, field_names: Collection[str], values: Collection[Any]) -> Self:
-        row = super().from_db(db, field_names, values)
+    def from_db(
+        cls, db: str | None, field_names: Collection[str], values: Collection[Any], **options: Any
+    ) -> Self:
+        row = super().from_db(db, field_names, values, **options)
         row._remember()
         return row
 
-    def refresh_from_db(self, using: Any = None, fields: Sequence[str] | None = None, **options: Any) -> None:
-        super().refresh_from_db(using, fields, **options)
+    def refresh_from_db(self, *args: Any, **kwargs: Any) -> None:
+        super().refresh_from_db(*args, **kwargs)
         self._remember()
 
     def save(self, *args: Any, **kwargs: Any) -> None:

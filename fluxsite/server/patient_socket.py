@@ -6,7 +6,7 @@ import select
 import socket
 import threading
 import time
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 from fluxsite.server import limits
 
@@ -146,7 +146,7 @@ class PatientSocket(socket.socket):
     def sendall(self, data: Any, flags: int = 0, /) -> None:
         self._answer(Piece(data))
 
-    def sendfile(self, file: IO[bytes], offset: int = 0, count: int | None = None) -> int:
+    def sendfile(self, file: Any, offset: int = 0, count: int | None = None) -> int:
         size = os.fstat(file.fileno()).st_size - offset if count is None else count
         # sendfile(2) has no flag that keeps one call from blocking.
         self.setblocking(False)

@@ -82,7 +82,7 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
 
     def load_wsgi(self) -> None:
         super().load_wsgi()
-        self.wsgi = partial(self._call, self.wsgi)
+        self.wsgi: Any = partial(self._call, self.wsgi)
 
     def _call(self, application: Any, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """In a thread: the application, which may ask whether the client still waits."""

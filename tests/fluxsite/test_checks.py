@@ -80,3 +80,21 @@ def test_a_database_that_release_0_1_put_elsewhere_is_found(
     (tmp_path / "disk ").write_text("the database of 0.1")
     (warning,) = checks.no_database_is_left_elsewhere(None)
     assert f"'{tmp_path}/disk '" in str(warning.hint)
+
+
+@pytest.mark.parametrize("url", ["https://studio.example", "http://10.0.0.7:8000", "http://[::1]:8000"])
+def test_an_address_of_a_studio_passes(settings: Any, url: str) -> None:
+    settings.FLUXSITE_URL = url
+    assert checks.the_address_is_one(None) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["studio.example", "studio.example:8000", "https://studio.example/flux", "ftp://studio.example", "https://",
+     "https://studio.example:port", "https://a@studio.example", "https://studio.example?x", ""],
+)  # fmt: skip
+def test_an_address_that_would_have_no_effect_is_named(settings: Any, url: str) -> None:
+    settings.FLUXSITE_URL = url
+    (error,) = checks.the_address_is_one(None)
+    assert error.id == "fluxsite.E007"
+    assert "https://studio.example" in str(error.hint)

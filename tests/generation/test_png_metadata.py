@@ -341,5 +341,5 @@ def test_of_many_texts_only_the_first_are_read(monkeypatch: pytest.MonkeyPatch) 
 def test_a_recipe_longer_than_any_that_is_written_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
     longest = json.dumps("\N{ARTIST PALETTE}" * limits.MAX_PROMPT)
     assert len(longest) + 8 * 1000 < png_metadata.MAX_RECIPE
-    monkeypatch.setattr(png_metadata.json, "loads", lambda text: pytest.fail("parsed"))
+    monkeypatch.setattr(json, "loads", lambda text: pytest.fail("parsed"))
     assert png_metadata._recipe(" " * (png_metadata.MAX_RECIPE + 1)) is None

@@ -153,7 +153,7 @@ def two_gigabytes(monkeypatch: pytest.MonkeyPatch, settings: Any) -> list[int]:
     settings.FLUXSITE_DISK_FLOOR_MB = 500
     free = [5 * GB // 2]
     usage = shutil.disk_usage("/")
-    monkeypatch.setattr(uploads.shutil, "disk_usage", lambda path: usage._replace(free=free[0]))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free[0]))
     return free
 
 

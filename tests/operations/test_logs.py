@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -175,7 +176,7 @@ def test_a_wrong_host_header_writes_one_short_line_a_minute(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept, clock = Kept(), [1000.0]
-    monkeypatch.setattr(logs.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     kept.addFilter(logs.OncePerMinute())
     with kept:
         for _ in range(5):

@@ -2,9 +2,12 @@
 
 import socket
 from argparse import ArgumentParser
+from ipaddress import ip_address
 from pathlib import Path
+from socket import AF_INET, AF_INET6
 from typing import Any
 
+import psutil
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, OutputWrapper
@@ -17,6 +20,9 @@ from fluxsite.management.commands.workers import add_slot_arguments, cluster, ho
 from gpu.model_card import ModelCard
 from gpu.supervisor import Child, Supervisor
 from loras.library import add_demo_loras
+
+# What stands for all addresses of a machine.
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 (compared)
 
 
 class Command(BaseCommand):
@@ -49,8 +55,11 @@ class Command(BaseCommand):
         if port != wanted:
             self.stdout.write(f"Port {wanted} is taken by another program; using {port}.")
         name = f"[{host}]" if ":" in host else host
-        address = f"http://{'localhost' if host in ('0.0.0.0', '::') else name}:{port}"  # noqa: S104 (compared)
+        everywhere = host in EVERYWHERE
+        address = f"http://{own_addresses()[0] if everywhere else name}:{port}"
         self.stdout.write(f"fluxsite is at {address}")
+        if everywhere:
+            self.stdout.write("It answers at every address and name of this machine.")
         if link := setup.link(address):
             self.stdout.write(f"Make the first administrator (once, within a day): {link}")
         self.stdout.flush()
@@ -87,12 +96,20 @@ def first_rows(out: OutputWrapper) -> None:
 
 
 def _names_of(host: str) -> set[str]:
-    """What people may type to reach ``host``: for "all addresses", this machine's name and addresses."""
-    if host not in ("0.0.0.0", "::"):  # noqa: S104 (compared)
+    """What people may type to reach ``host``: for all addresses, every name and address of this machine."""
+    if host not in EVERYWHERE:
         return {f"[{host}]" if ":" in host else host}
-    name = socket.gethostname()
-    try:
-        addresses = {str(info[4][0]) for info in socket.getaddrinfo(name, None, socket.AF_INET)}
-    except OSError:
-        addresses = set()
-    return {name, *addresses}
+    return {*_own_names(), *own_addresses()}
+
+
+def _own_names() -> set[str]:
+    names = {socket.gethostname(), socket.getfqdn()}
+    return {name.lower() for name in names if name}
+
+
+def own_addresses() -> list[str]:
+    """The addresses of this machine's interfaces as a browser takes them, those of a LAN first."""
+    found = [address for interface in psutil.net_if_addrs().values() for address in interface]
+    plain = [ip_address(one.address.partition("%")[0]) for one in found if one.family in (AF_INET, AF_INET6)]
+    ordered = sorted(plain, key=lambda one: (one.is_loopback, one.version, one.is_link_local, int(one)))
+    return [f"[{one}]" if one.version == 6 else str(one) for one in ordered]
