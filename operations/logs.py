@@ -58,10 +58,10 @@ class OncePerMinute(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if not (record.name.startswith(self.NAMES) or _is_malformed(record)) or _is_a_fault(record):
             return True
-        facts = record.__dict__
-        if "is_kept" not in facts:  # each handler asks for itself
-            facts["is_kept"] = self._is_due(record)
-        return bool(facts["is_kept"])
+        answers = record.__dict__.setdefault("answers", {})
+        if self not in answers:  # each handler asks for itself
+            answers[self] = self._is_due(record)
+        return bool(answers[self])
 
     def _is_due(self, record: logging.LogRecord) -> bool:
         now, last = time.monotonic(), self.last.get(record.name)

@@ -32,7 +32,7 @@ def interfaces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("interfaces")
-@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])  # noqa: S104
 def test_whoever_listens_everywhere_is_reachable_everywhere(db: None, host: str) -> None:
     names = up._names_of(host)
     assert names == {
