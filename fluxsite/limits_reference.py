@@ -44,7 +44,7 @@ def _lines() -> Iterator[str]:
     yield "A longer body is refused with 413 before it is read. Addresses below `/admin/` take the same as"
     yield "the other pages. Requests to the APIs are counted by user (`FLUXSITE_REQUESTS_A_MINUTE`)."
     most = f"{settings.DATA_UPLOAD_MAX_MEMORY_SIZE:,}"
-    yield f"Where a file is allowed, only `multipart/form-data` may be so long; other bodies may have {most} bytes."
+    yield f"Only `multipart/form-data` may be as long as a file; other bodies there may have {most} bytes."
     yield ""
     yield "| address | body, bytes | file | requests a minute |"
     yield "|---|---|---|---|"
