@@ -58,9 +58,10 @@ class OncePerMinute(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if not (record.name.startswith(self.NAMES) or _is_malformed(record)) or _is_a_fault(record):
             return True
-        if not hasattr(record, "is_kept"):  # each handler asks for itself
-            record.is_kept = self._is_due(record)
-        return bool(record.is_kept)
+        facts = vars(record)
+        if "is_kept" not in facts:  # each handler asks for itself
+            facts["is_kept"] = self._is_due(record)
+        return bool(facts["is_kept"])
 
     def _is_due(self, record: logging.LogRecord) -> bool:
         now, last = time.monotonic(), self.last.get(record.name)
