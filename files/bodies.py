@@ -35,6 +35,11 @@ def file_limit(callback: Any, method: str) -> int | None:
     return limit() if limit and method == "POST" else None
 
 
+def ignores_body(callback: Any) -> bool:
+    """Whether the view of an address answers whatever the body is, and reads nothing of it."""
+    return bool(getattr(getattr(callback, "cls", None), "ignores_body", False))
+
+
 def bounded_upload(most: int, refused: Page) -> Callable[[Page], Page]:
     """For a page whose form has a file of at most ``most`` bytes; ``refused`` answers where it is longer.
 

@@ -16,7 +16,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import Resolver404, resolve
 
-from files.bodies import file_limit
+from files.bodies import file_limit, ignores_body
 from generation.openai_api.errors import shape
 
 Handler = Callable[[HttpRequest], HttpResponse]
@@ -67,7 +67,7 @@ def bound(get_response: Handler) -> Handler:
             return refusal(request, 415, "unsupported_charset", "Send text as UTF-8: charset=utf-8.")
         if _file_limit(request) is not None:
             return get_response(request)
-        if int(length) > (most := settings.DATA_UPLOAD_MAX_MEMORY_SIZE):
+        if int(length) > (most := settings.DATA_UPLOAD_MAX_MEMORY_SIZE) and not _is_unread(request):
             sentence = f"The body is larger than {most:,} bytes, the most that this address takes."
             return refusal(request, 413, "too_large", sentence)
         request.upload_handlers = [NoFiles(request)]
@@ -86,6 +86,13 @@ def _is_utf8(request: HttpRequest) -> bool:
     (hex, zip): decoding then raises an error that no view expects.
     """
     return (request.content_params or {}).get("charset", "utf-8").lower() in _UTF8
+
+
+def _is_unread(request: HttpRequest) -> bool:
+    try:
+        return ignores_body(resolve(request.path_info).func)
+    except Resolver404:
+        return False
 
 
 def _file_limit(request: HttpRequest) -> int | None:

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from accounts.throttle import FAILURES_OF_AN_ADDRESS
-from files.bodies import ENVELOPE, file_limit
+from files.bodies import ENVELOPE, file_limit, ignores_body
 from fluxsite import settings_reference
 from fluxsite.server import limits
 from operations.logs import OncePerMinute
@@ -89,9 +89,10 @@ def _general() -> Iterator[tuple[str, str, str]]:
 def _row(route: str, pattern: URLPattern) -> str:
     limit = file_limit(pattern.callback, "POST")
     body = limit + ENVELOPE if limit else settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+    size = "not read" if ignores_body(pattern.callback) else f"{body:,}"
     file = f"{limit / 1e6:,.0f} MB" if limit else "–"
     address = f"{route.partition('(?P<')[0].lstrip('^')}…" if "(?P<" in route else route
-    return f"| `/{address}` | {body:,} | {file} | {_rate(pattern)} |"
+    return f"| `/{address}` | {size} | {file} | {_rate(pattern)} |"
 
 
 def _rate(pattern: URLPattern) -> str:

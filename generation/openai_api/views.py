@@ -115,7 +115,9 @@ class FileView(OpenAIView):
 
 
 class FromTextOnly(OpenAIView):
-    """Edits and variations, whose body is not even read."""
+    """Edits and variations. The body, a picture of any length, is not read."""
+
+    ignores_body = True
 
     @extend_schema(request=None, responses={400: OpenApiResponse(description="Always.")})
     def post(self, request: Request) -> Response:

@@ -28,6 +28,8 @@ WITH_FILE = {
     "/loras/fog/": 10_000_000,
     "/settings-from-picture/": 32_000_000,
 }
+# These answer 400 in words that clients show, whatever the body is; without a token, 401.
+UNREAD = {"/v1/images/edits", "/v1/images/variations"}
 
 
 class Body:
@@ -63,7 +65,7 @@ def test_what_is_too_long_is_refused_unread_on_every_other_route(alice: User) ->
     for address in every_route(alice):
         if address not in WITH_FILE:
             answer = announce(client, address, MOST + 1, CONTENT_TYPE="application/x-www-form-urlencoded")
-            assert answer.status_code == 413, address
+            assert answer.status_code == (401 if address in UNREAD else 413), address
 
 
 def test_nobody_without_an_account_has_a_file_read(alice: User) -> None:

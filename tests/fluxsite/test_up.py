@@ -14,7 +14,7 @@ from fluxsite.management.commands import up
 def interfaces(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine with a LAN, a link-local address with a scope, and loopback."""
 
-    def address(family: int, text: str) -> Any:
+    def address(family: Any, text: str) -> Any:
         return psutil._ntuples.snicaddr(family, text, None, None, None)
 
     found = {
