@@ -15,18 +15,37 @@ FILE, FOLDER = 0o600, 0o700
 GROUP_FILE, GROUP_FOLDER = 0o640, 0o750
 
 
+class CannotWrite(Exception):
+    """The studio cannot keep its data. The text is a sentence with the remedy, for whoever starts it."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(
+            f"fluxsite cannot write to {folder}: {reason}. Make room on that disk, or give the directory to "
+            "the account that runs fluxsite, or name another one in FLUXSITE_DATA_DIR."
+        )
+
+
 def begin(folders: list[Path], media: Path, *, group_reads_media: bool) -> None:
     """Set the process's umask, make the folders, and tighten those that an earlier release left open.
 
-    Below a folder of 0700 nobody else reaches anything, so what lies deeper is left as it is. Raises OSError
-    where a folder cannot be made.
+    Below a folder of 0700 nobody else reaches anything, so what lies deeper is left as it is. Raises
+    CannotWrite where a folder cannot be made or written.
     """
     os.umask(UMASK)
     for folder in (*folders, media):
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
         mode = GROUP_FOLDER if folder == media and group_reads_media else FOLDER
         for path, allowed in ((folder, mode), *((file, FILE) for file in _files(folder) if folder != media)):
             _tighten(path, allowed)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotWrite(folder, error.strerror or str(error)) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise CannotWrite(folder, "It is read-only, or belongs to another account")
 
 
 def open_to_others(folders: list[Path], media: Path, *, group_reads_media: bool) -> list[Path]:

@@ -13,12 +13,15 @@ import django_stubs_ext
 import environ
 
 from files import address, private
-from fluxsite import secret_key
+from fluxsite import __version__, secret_key
 from gpu.engines import ENGINES, EngineConfig
 
 django_stubs_ext.monkeypatch()  # classes such as ModelAdmin[Job] may be written at run time
 env = environ.Env()
 BASE_DIR = Path(__file__).resolve().parent.parent
+
+# What ``operations`` compares with the release that migrated the database.
+FLUXSITE_RELEASE = __version__
 
 # Where things live ----------------------------------------------------------------------------------
 # The directory of everything that is not code: database, secret key and logs in var/, pictures and LoRAs in
@@ -31,7 +34,10 @@ STATIC_ROOT = VAR_DIR / "static"
 # The internal location at which nginx serves media/ for X-Accel-Redirect, such as /media. Then the account's
 # group may read media/. If it is empty, Django sends files itself.
 FLUXSITE_ACCEL = env.str("FLUXSITE_ACCEL", default="").rstrip("/")
-private.begin([VAR_DIR, LOG_DIR, STATIC_ROOT], MEDIA_ROOT, group_reads_media=bool(FLUXSITE_ACCEL))
+try:
+    private.begin([VAR_DIR, LOG_DIR, STATIC_ROOT], MEDIA_ROOT, group_reads_media=bool(FLUXSITE_ACCEL))
+except private.CannotWrite as error:
+    raise SystemExit(str(error)) from error  # a sentence, in each way to start
 
 # Web ------------------------------------------------------------------------------------------------
 # For developers only: error pages show code and settings to everybody.

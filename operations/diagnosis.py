@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from files import private
 from gpu.models import Worker
-from operations import health
+from operations import health, releases
 from operations.health import Finding
 
 # Leases and sessions are in minutes; more than this and times in lists contradict each other.
@@ -37,6 +37,10 @@ def findings() -> Iterator[Finding]:
 
 
 def migrations() -> Finding:
+    try:
+        releases.refuse_newer(settings.FLUXSITE_RELEASE)
+    except releases.NewerDatabase as error:
+        return Finding("migrations", False, str(error), "Until then start nothing of this release.")
     executor = MigrationExecutor(connection)
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     first = f"{plan[0][0].app_label}.{plan[0][0].name}" if plan else ""

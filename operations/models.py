@@ -36,6 +36,9 @@ class Studio(models.Model):
 
     number = models.PositiveSmallIntegerField(primary_key=True, default=ONLY, editable=False)
     id = models.UUIDField(default=uuid4, editable=False)
+    release = models.CharField(
+        max_length=40, default="", editable=False, help_text="the newest one that migrated the database"
+    )
 
     class Meta:
         verbose_name = "studio"

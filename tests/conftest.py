@@ -13,6 +13,7 @@ from django.core.files.storage import default_storage
 from rest_framework.test import APIClient
 
 from accounts.models import ApiToken, User
+from files.signals import before_delete, before_save
 from generation.models import Job
 from operations import studio
 from tests.postgresql import MISSING, Server, programs
@@ -112,6 +113,19 @@ def files_under(media: Path) -> set[Path]:
     """The files of rows, or without: neither the studio's id nor the quarantine."""
     every = {path for path in media.rglob("*") if path.is_file()}
     return {path for path in every - {media / studio.MARK} if media / "quarantine" not in path.parents}
+
+
+@pytest.fixture(autouse=True)
+def _files_of_nobody(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In a test without a database nobody asks it whose the files are."""
+    if _touches_database(request.node):
+        yield
+        return
+    before_save.disconnect(studio.claim_empty_storage)
+    before_delete.disconnect(studio.keep_foreign_files)
+    yield
+    before_save.connect(studio.claim_empty_storage)
+    before_delete.connect(studio.keep_foreign_files)
 
 
 @pytest.fixture(autouse=True)

@@ -23,6 +23,15 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("id", models.UUIDField(default=uuid.uuid4, editable=False)),
+                (
+                    "release",
+                    models.CharField(
+                        default="",
+                        editable=False,
+                        help_text="the newest one that migrated the database",
+                        max_length=40,
+                    ),
+                ),
             ],
             options={
                 "verbose_name": "studio",

@@ -78,3 +78,26 @@ def test_the_group_reads_pictures_only_where_nginx_sends_them(tmp_path: Path) ->
         assert found["media/images/2026/a.png"] == file
         assert {found[name] for name in ("media", "media/images", "media/images/2026")} == {folder}
         assert found["var"] == 0o700
+
+
+@pytest.mark.parametrize("words", [["manage.py", "prepare"], ["-c", "import fluxsite.wsgi"]])
+def test_a_data_directory_that_cannot_be_is_a_sentence(tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "file").write_text("not a directory")
+    ended = subprocess.run(
+        [sys.executable, *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"], "FLUXSITE_DATA_DIR": str(tmp_path / "file" / "data")},
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"fluxsite cannot write to {tmp_path}/file/data/var")
+    assert "FLUXSITE_DATA_DIR" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_read_only_directory_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "media")
+    with pytest.raises(private.CannotWrite, match="media: It is read-only"):
+        private.begin([tmp_path / "var"], tmp_path / "media", group_reads_media=False)

@@ -4,11 +4,13 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management import call_command
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError
 
 from accounts import setup
+from fluxsite import __version__
 from fluxsite.management.commands.up import fetch_card, first_rows
-from operations import studio
+from operations import releases, studio
 
 
 class Command(BaseCommand):
@@ -18,8 +20,18 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        call_command("migrate", interactive=False, verbosity=0)
-        call_command("collectstatic", interactive=False, verbosity=0)
+        try:
+            releases.refuse_newer(__version__)
+            call_command("migrate", interactive=False, verbosity=0)
+            releases.note(__version__)
+            call_command("collectstatic", interactive=False, verbosity=0)
+        except releases.NewerDatabase as error:
+            raise CommandError(str(error)) from error
+        except (DatabaseError, OSError) as error:
+            raise CommandError(
+                f"The studio could not be prepared: {error}. Look at the free space and the permissions of "
+                f"{settings.DATA_DIR}, and at FLUXSITE_DATABASE_URL; then start it again."
+            ) from error
         fetch_card()
         first_rows(self.stdout)
         self._confirm_studio()
