@@ -13,6 +13,8 @@ from accounts.models import User
 from fluxsite import streams
 from fluxsite.server import limits
 
+# Closing an answer looks at the thread's connection to the database.
+pytestmark = pytest.mark.django_db
 Ask = Callable[..., HttpResponseBase]
 
 
@@ -36,7 +38,6 @@ def ask() -> Iterator[Ask]:
         each.close()
 
 
-@pytest.mark.django_db
 def test_a_client_that_has_all_its_streams_is_told_when_to_come_again(ask: Ask, alice: User) -> None:
     running = [ask(alice) for _ in range(limits.STREAMS_OF_ONE_CLIENT)]
     assert {each.status_code for each in running} == {200}
@@ -48,7 +49,6 @@ def test_a_client_that_has_all_its_streams_is_told_when_to_come_again(ask: Ask, 
     assert [ask(alice).status_code for _ in range(2)] == [200, 503]
 
 
-@pytest.mark.django_db
 def test_one_client_leaves_places_for_others(ask: Ask, alice: User, bob: User) -> None:
     for _ in range(limits.STREAMS_OF_ONE_CLIENT + 1):
         ask(alice)
@@ -69,7 +69,6 @@ def test_a_stream_that_is_read_to_its_end_gives_its_place_back(ask: Ask) -> None
         answer.close()
 
 
-@pytest.mark.django_db
 def test_files_and_events_hold_no_place(ask: Ask, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"a")
     for _ in range(limits.STREAMS + 1):
