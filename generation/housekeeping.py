@@ -33,7 +33,7 @@ def allow(module: str, chores: Mapping[str, int]) -> None:
 def schedule(module: str, chores: Mapping[str, int]) -> None:
     """Give each chore of ``module`` a row that says when it runs next; called after each migration.
 
-    A new studio's first minute is left to its people: trials of the demo's LoRAs would come before their jobs.
+    A new studio's first minute is left to its people: trials of the demo's LoRAs would come first.
     """
     for chore, minutes in chores.items():
         row = {
