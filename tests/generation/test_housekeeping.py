@@ -69,3 +69,16 @@ def test_each_migration_sees_to_the_schedule_and_takes_back_what_runs_no_more(db
         "operations.chores.cleanup": 1440,
         "somebody.elses.delete_orphans": None,
     }
+
+
+@pytest.mark.django_db
+def test_a_new_chore_begins_after_a_minute_and_an_old_one_keeps_its_time() -> None:
+    """At once it drew trials before a new studio's first job."""
+    Schedule.objects.all().delete()
+    housekeeping.schedule("generation.housekeeping", {"sweep": 1})
+    row = Schedule.objects.get()
+    assert row.next_run > timezone.now() + timedelta(seconds=30)
+    Schedule.objects.update(next_run=(soon := timezone.now()))
+    housekeeping.schedule("generation.housekeeping", {"sweep": 5})
+    row.refresh_from_db()
+    assert (row.next_run, row.minutes) == (soon, 5)
