@@ -10,7 +10,7 @@ from django.contrib.auth.password_validation import validate_password
 from django.db import transaction
 from django.utils import timezone
 
-from accounts.models import ApiToken, Invitation, User
+from accounts.models import EMAIL_TAKEN, ApiToken, Invitation, User
 
 TOKEN_DAYS = 90
 MOST_TOKEN_DAYS = 3650
@@ -32,13 +32,6 @@ class LoginForm(AuthenticationForm):
     }
 
 
-def unused_email(email: str, user: User) -> str:
-    """The address, where no other account has it in any case."""
-    if email and User.objects.filter(email__iexact=email).exclude(pk=user.pk).exists():
-        raise forms.ValidationError("Another account has this address. Use another, or leave it empty.")
-    return email
-
-
 class NewAccountForm(forms.ModelForm[User]):
     """A name and a password, and an address if they like."""
 
@@ -50,15 +43,6 @@ class NewAccountForm(forms.ModelForm[User]):
         model = User
         fields: tuple[str, ...] = ("username", "email")
         error_messages = {"username": {"required": "Choose a name."}}  # noqa: RUF012 (Django's form)
-
-    def clean_username(self) -> str:
-        name = str(self.cleaned_data["username"])
-        if User.objects.filter(username__iexact=name).exists():
-            raise forms.ValidationError("This name is taken. Choose another.")
-        return name
-
-    def clean_email(self) -> str:
-        return unused_email(self.cleaned_data["email"], self.instance)
 
     def clean(self) -> dict[str, Any] | None:
         """Check the password against the rules and against the name beside it."""
@@ -90,7 +74,7 @@ class InvitedForm(NewAccountForm):
     def clean(self) -> dict[str, Any] | None:
         """Somebody may have got the address since the invitation was made, by another one perhaps."""
         email = self.invitation.email
-        if email and User.objects.filter(email__iexact=email).exists():
+        if User.objects.at(email).exists():
             raise forms.ValidationError(
                 f"There is an account of {email} already. Log in with it, or ask for another invitation."
             )
@@ -105,9 +89,6 @@ class ProfileForm(forms.ModelForm[User]):
     class Meta:
         model = User
         fields = ("first_name", "last_name", "email")
-
-    def clean_email(self) -> str:
-        return unused_email(self.cleaned_data["email"], self.instance)
 
 
 class TokenForm(forms.Form):
@@ -160,7 +141,10 @@ class InvitationForm(forms.ModelForm[Invitation]):
         cast("forms.ModelMultipleChoiceField[Group]", self.fields["groups"]).queryset = allowed
 
     def clean_email(self) -> str:
-        return unused_email(self.cleaned_data["email"], User())
+        email = str(self.cleaned_data["email"])
+        if User.objects.at(email).exists():
+            raise forms.ValidationError(EMAIL_TAKEN)
+        return email
 
     def create(self) -> Invitation:
         self.instance.invited_by = self.by

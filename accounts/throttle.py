@@ -7,13 +7,13 @@ from typing import Any
 from axes.handlers.database import AxesDatabaseHandler
 from axes.models import AccessAttempt
 from django.conf import settings
-from django.db.models import Q, Sum
+from django.db.models import Sum
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 
 from accounts.forms import LoginForm
-from accounts.models import User
+from accounts.models import User, canonical
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +25,8 @@ FAILURES_OF_AN_ADDRESS = 100
 def account_of(request: HttpRequest, credentials: dict[str, Any] | None = None) -> str:
     """The account that is tried, one for its name and its address in any case."""
     typed = str((credentials or request.POST).get("username") or "")
-    user = User.objects.filter(Q(username__iexact=typed) | Q(email__iexact=typed)).first() if typed else None
-    return user.username if user else typed.casefold()[:255]
+    user = User.objects.typed(typed).first() if typed else None
+    return user.username if user else canonical(typed)[:255]
 
 
 def address_of(request: HttpRequest) -> str | None:

@@ -7,6 +7,8 @@ from typing import Any, Self
 from django.db import DatabaseError, models
 from django.db.models.fields.files import FieldFile
 
+from accounts.models.canonical_form import with_their_forms
+
 
 class WritesChanges(models.Model):
     """A model whose ``save`` writes the columns that changed since the row was read, and no others.
@@ -35,6 +37,8 @@ class WritesChanges(models.Model):
         is_known = hasattr(self, "_as_read") and not self._state.adding
         if is_known and not kwargs.get("force_insert") and kwargs.get("update_fields") is None:
             kwargs["update_fields"] = self._changed()
+        if kwargs.get("update_fields") is not None:
+            kwargs["update_fields"] = with_their_forms(type(self), kwargs["update_fields"])
         try:
             super().save(*args, **kwargs)
         except DatabaseError as error:

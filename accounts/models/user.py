@@ -7,14 +7,19 @@ from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import AbstractUser
 from django.contrib.auth.models import UserManager as DjangoUserManager
+from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import IntegrityError, models, transaction
 from django.db.models import F, Q
-from django.db.models.functions import Lower, Now
+from django.db.models.functions import Now
 from django.utils.crypto import salted_hmac
 
+from accounts.models.canonical_form import CanonicalField, canonical, forms_of
 from accounts.models.changes import WritesChanges
 from accounts.signals import account_closed
+
+NAME_TAKEN = "This name is taken. Choose another."
+EMAIL_TAKEN = "Another account has this address. Use another, or leave it empty."
 
 
 class AlreadySetUp(Exception):
@@ -25,7 +30,39 @@ class LastAdministrator(Exception):
     """Without this account nobody could run the studio."""
 
 
+class UserQuerySet(models.QuerySet["User"]):
+    def named(self, name: str) -> "UserQuerySet":
+        """Who has this user name, in any case."""
+        return self.filter(username_key=canonical(name))
+
+    def at(self, email: str) -> "UserQuerySet":
+        """Who has this address, in any case; nobody has the empty one."""
+        key = canonical(email)
+        return self.filter(email_key=key) if key else self.none()
+
+    def typed(self, text: str) -> "UserQuerySet":
+        """Who logs in by this: a user name has no @, so an address is never somebody else's name."""
+        return self.named(text) | self.at(text)
+
+    def update(self, **columns: Any) -> int:
+        return super().update(**columns, **forms_of(self.model, columns))
+
+    update.alters_data = True  # type: ignore[attr-defined]
+
+
 class UserManager(DjangoUserManager["User"]):
+    def get_queryset(self) -> UserQuerySet:
+        return UserQuerySet(self.model, using=self._db)
+
+    def named(self, name: str) -> UserQuerySet:
+        return self.get_queryset().named(name)
+
+    def at(self, email: str) -> UserQuerySet:
+        return self.get_queryset().at(email)
+
+    def typed(self, text: str) -> UserQuerySet:
+        return self.get_queryset().typed(text)
+
     def create_first_administrator(self, username: str, password: str, **fields: Any) -> "User":
         """Make the first account, an administrator; of two that come at once only one is made.
 
@@ -65,7 +102,7 @@ class UserManager(DjangoUserManager["User"]):
     def anonymise(self, user: "User") -> None:
         """Keep nothing of who ``user`` was. The row stays: the ledger points to it."""
         name = f"former-{user.pk}"
-        if self.filter(username__iexact=name).exclude(pk=user.pk).exists():
+        if self.named(name).exclude(pk=user.pk).exists():
             name = f"{name}-{secrets.token_hex(4)}"
         with transaction.atomic():
             self.filter(pk=user.pk).update(
@@ -92,15 +129,18 @@ def _continue_numbering_after(user: "User") -> None:
 
 
 class User(WritesChanges, AbstractUser):  # type: ignore[django-manager-missing]  # knox has no types
-    """A person who draws. Names are unique whatever the case; an email is too, where there is one."""
+    """A person who draws. The user name is unique in any case, and so is an address where there is one."""
 
     username = models.CharField(
         max_length=60,
         unique=True,
         # No "@": a name can never be somebody else's email address, and both log in.
         validators=[RegexValidator(r"^[\w.\-]+\Z", "Use letters, digits, dots, hyphens and underscores.")],
-        error_messages={"unique": "This name is taken. Choose another."},
+        error_messages={"unique": NAME_TAKEN},
     )
+
+    username_key = CanonicalField(of="username")
+    email_key = CanonicalField(of="email")
 
     # Whether the request may reach rows of others. A token without the scope admin may not, whoever owns it.
     may_administer = True
@@ -113,9 +153,23 @@ class User(WritesChanges, AbstractUser):  # type: ignore[django-manager-missing]
 
     class Meta(AbstractUser.Meta):
         constraints: ClassVar = [
-            models.UniqueConstraint(Lower("username"), name="username_unique_in_any_case"),
-            models.UniqueConstraint(Lower("email"), condition=~Q(email=""), name="email_unique_in_any_case"),
+            models.UniqueConstraint(fields=["username_key"], name="username_key_is_unique"),
+            models.UniqueConstraint(
+                fields=["email_key"], condition=~Q(email_key=""), name="email_key_is_unique"
+            ),
         ]
+
+    def validate_constraints(self, exclude: Any = None) -> None:
+        """Name the field that people fill in, not the one that the database compares."""
+        super().validate_constraints(exclude)
+        skipped = exclude or ()
+        errors = {}
+        if "username" not in skipped and User.objects.named(self.username).exclude(pk=self.pk).exists():
+            errors["username"] = NAME_TAKEN
+        if "email" not in skipped and User.objects.at(self.email).exclude(pk=self.pk).exists():
+            errors["email"] = EMAIL_TAKEN
+        if errors:
+            raise ValidationError(errors)
 
     def has_perm(self, perm: str, obj: Any = None) -> bool:
         return self.may_administer and super().has_perm(perm, obj)

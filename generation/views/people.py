@@ -18,7 +18,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.administrators import administers, for_administrators
 from accounts.forms import InvitationForm
-from accounts.models import Invitation, LastAdministrator, Offboarding, Quota, User
+from accounts.models import Invitation, LastAdministrator, Offboarding, Quota, User, canonical
 from generation import offboarding, spreadsheet
 from generation import usage as used
 from generation.people_forms import LedgerForm, OffboardForm
@@ -56,9 +56,8 @@ def _people(request: HttpRequest, words: str) -> Any:
     """A page of users whose rows are ``used.Person``."""
     users = User.objects.order_by("-is_active", "username").select_related("offboarding__to", "quota")
     for word in words.split():
-        names = ("username", "first_name", "last_name", "email", "groups__name")
-        found = Q()
-        for name in names:
+        found = Q(username_key__contains=canonical(word)) | Q(email_key__contains=canonical(word))
+        for name in ("first_name", "last_name", "groups__name"):
             found |= Q(**{f"{name}__icontains": word})
         users = users.filter(pk__in=User.objects.filter(found).values("pk"))
     page: Any = Paginator(users.prefetch_related("groups"), PAGE).get_page(request.GET.get("page"))

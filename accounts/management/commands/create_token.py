@@ -26,7 +26,7 @@ class Command(BaseCommand):
     ) -> None:
         if days < 1:
             raise CommandError(f"--days {days}: a token must last 1 day or more.")
-        owner = User.objects.filter(username__iexact=user).first()
+        owner = User.objects.named(user).first()
         if owner is None:
             raise CommandError(f"There is no user called {user}.")
         scopes = scope or ApiToken.DEFAULT_SCOPES

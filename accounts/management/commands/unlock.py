@@ -16,7 +16,7 @@ class Command(BaseCommand):
         parser.add_argument("user", help="user name")
 
     def handle(self, *args: Any, user: str, **options: Any) -> None:
-        found = User.objects.filter(username__iexact=user).first()
+        found = User.objects.named(user).first()
         if found is None:
             raise CommandError(f"There is no user called {user}.")
         reset(username=found.username)

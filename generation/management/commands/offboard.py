@@ -61,7 +61,7 @@ class Command(BaseCommand):
 
 
 def _user(name: str) -> User:
-    user = User.objects.filter(username__iexact=name).first()
+    user = User.objects.named(name).first()
     if user is None:
         raise CommandError(f"There is no user called {name}.")
     return user

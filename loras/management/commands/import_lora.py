@@ -45,7 +45,7 @@ class Command(BaseCommand):
 
     @staticmethod
     def _owner(name: str | None) -> User:
-        users = User.objects.filter(username__iexact=name) if name else User.objects.filter(is_superuser=True)
+        users = User.objects.named(name) if name else User.objects.filter(is_superuser=True)
         if owner := users.order_by("pk").first():
             return owner
         raise CommandError(
