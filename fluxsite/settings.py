@@ -43,7 +43,12 @@ except private.CannotWrite as error:
 # For developers only: error pages show code and settings to everybody.
 DEBUG = env.bool("FLUXSITE_DEBUG", default=False)
 # Signs sessions and links. All hosts of a studio share it. If it is empty, one is created in var/secret_key.
-SECRET_KEY = env.str("FLUXSITE_SECRET_KEY", default="") or secret_key.read_or_create(VAR_DIR / "secret_key")
+SECRET_KEY = env.str("FLUXSITE_SECRET_KEY", default="")
+if not SECRET_KEY:
+    try:
+        SECRET_KEY = secret_key.read_or_create(VAR_DIR / "secret_key")
+    except OSError as error:  # the disk is full, or the key is another account's
+        raise SystemExit(str(private.CannotWrite(VAR_DIR, error.strerror or str(error)))) from error
 
 # The address that people type. If it starts with https://, cookies are sent over TLS only, plain HTTP is
 # redirected, and X-Forwarded-Proto and the last entry of X-Forwarded-For are trusted: the proxy must set

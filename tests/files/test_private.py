@@ -97,6 +97,23 @@ def test_a_data_directory_that_cannot_be_is_a_sentence(tmp_path: Path, words: li
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.parametrize("key", ["", "the-key-of-a-studio-whose-disk-has-filled-up-since-then-0123456789"])
+def test_a_disk_that_is_full_is_a_sentence(tmp_path: Path, key: str) -> None:
+    """``ulimit -f 0`` refuses each byte as a full disk does, with another reason."""
+    ended = subprocess.run(
+        ["/bin/sh", "-c", 'ulimit -f 0; exec "$0" manage.py prepare', sys.executable],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"], "FLUXSITE_DATA_DIR": str(tmp_path), "FLUXSITE_SECRET_KEY": key},
+    )
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    assert str(tmp_path) in ended.stderr
+    assert "space" in ended.stderr or "room" in ended.stderr
+
+
 def test_a_read_only_directory_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "media")
     with pytest.raises(private.CannotWrite, match="media: It is read-only"):
