@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -41,12 +42,34 @@ class LogFile(WatchedFileHandler):
     def __init__(self, folder: Path, most: int) -> None:
         super().__init__(current(folder), delay=True)
         self.folder, self.most = folder, most
+        self.has_complained = False
 
     def emit(self, record: logging.LogRecord) -> None:
         super().emit(record)
         with suppress(OSError):  # it is written on as it is
             if self.stream and os.fstat(self.stream.fileno()).st_size > self.most:
                 begin(self.folder, self.most)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """Say once, in a sentence, that the file cannot be written. The terminal or journal has the line."""
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        self._drop_stream()
+        if not self.has_complained:
+            self.has_complained = True
+            sys.stderr.write(
+                f"The log {self.baseFilename} cannot be written: {error.strerror}. Make room on that disk, "
+                "or give the file to the account that runs fluxsite. Until then the log is here only.\n"
+            )
+
+    def _drop_stream(self) -> None:
+        """Forget what could not be written, else each later line would try it again. The next one reopens."""
+        if self.stream:
+            with suppress(OSError):
+                self.stream.close()
+            self.stream = None
 
 
 def begin(folder: Path, larger_than: int) -> int:
@@ -109,13 +132,18 @@ def _opened(path: Path) -> IO[str]:
 def follow(folder: Path) -> Iterator[Line]:
     """Every line from now on, for ever, also when a new file is begun."""
     path = current(folder)
-    path.touch()
-    file = _opened(path)
+    file = _opened_or_made(path)
     file.seek(0, os.SEEK_END)
     while True:
         with file:
             yield from _until_renamed(file, path)
-        file = _opened(path)
+        file = _opened_or_made(path)
+        file.seek(0)
+
+
+def _opened_or_made(path: Path) -> IO[str]:
+    """In one step: another process may rename the file between a look and the opening."""
+    return path.open("a+", errors="replace")
 
 
 def _until_renamed(file: IO[str], path: Path) -> Iterator[Line]:

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -181,3 +182,14 @@ def test_clean_leaves_the_file_that_is_written(folder: Path) -> None:
     write(folder, *LINES[:1])
     assert "Deleted 1 files" in logs("clean")
     assert [line["event"] for line in log_files.lines(folder)] == ["begins"]
+
+
+def test_a_full_disk_is_a_sentence_said_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "fluxsite.log").unlink(missing_ok=True)
+    (folder / "fluxsite.log").symlink_to("/dev/full")
+    handler = log_files.LogFile(folder, 10**6)
+    for line in ("first", "second"):
+        handler.handle(logging.makeLogRecord({"msg": line}))
+    said = capsys.readouterr().err
+    assert said.startswith(f"The log {folder}/fluxsite.log cannot be written: No space left on device.")
+    assert said.count("\n") == 1
