@@ -17,9 +17,11 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
+from django.conf import settings
 from gunicorn import http
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from fluxsite.listen import allow_names_of
 from fluxsite.server import limits
 from fluxsite.server.look_ahead import Arrived, LookAhead
 from fluxsite.server.patient_socket import PatientSocket
@@ -83,6 +85,8 @@ class PatientWorker(ThreadWorker):  # type: ignore[misc]
     def load_wsgi(self) -> None:
         super().load_wsgi()
         self.wsgi: Any = partial(self._call, self.wsgi)
+        if settings.configured:  # the application is Django's
+            allow_names_of([sock.getsockname() for sock in self.sockets])
 
     def _call(self, application: Any, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """In a thread: the application, which may ask whether the client still waits."""

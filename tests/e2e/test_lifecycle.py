@@ -12,7 +12,7 @@ import psutil
 import pytest
 import requests
 
-from fluxsite.management.commands.up import own_addresses
+from fluxsite.listen import own_addresses
 from tests.e2e.studio import MANAGE, PASSWORD, ROOT, Api, Studio, wait_for
 from tests.postgresql import free_port
 

@@ -2,12 +2,9 @@
 
 import socket
 from argparse import ArgumentParser
-from ipaddress import ip_address
 from pathlib import Path
-from socket import AF_INET, AF_INET6
 from typing import Any
 
-import psutil
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, OutputWrapper
@@ -15,14 +12,11 @@ from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 from accounts import setup
 from files import shared_models
 from fluxsite import server
-from fluxsite.listen import listen
+from fluxsite.listen import EVERYWHERE, address_to_type, listen
 from fluxsite.management.commands.workers import add_slot_arguments, cluster, housekeeping, slots_from
 from gpu.model_card import ModelCard
 from gpu.supervisor import Child, Supervisor
 from loras.library import add_demo_loras
-
-# What stands for all addresses of a machine.
-EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 (compared)
 
 
 class Command(BaseCommand):
@@ -47,29 +41,26 @@ class Command(BaseCommand):
         except (OSError, OverflowError) as error:
             raise CommandError(f"Cannot listen on {host}:{port}: {error}") from error
         self._announce(listener, port)
-        Supervisor([_web(listener, host), housekeeping(), *(cluster(slot) for slot in taken)]).run()
+        Supervisor([_web(listener), housekeeping(), *(cluster(slot) for slot in taken)]).run()
         self.stdout.write("Stopped.")
 
     def _announce(self, listener: socket.socket, wanted: int) -> None:
         host, port = listener.getsockname()[:2]
         if port != wanted:
             self.stdout.write(f"Port {wanted} is taken by another program; using {port}.")
-        name = f"[{host}]" if ":" in host else host
-        everywhere = host in EVERYWHERE
-        address = f"http://{own_addresses()[0] if everywhere else name}:{port}"
+        address = f"http://{address_to_type(host)}:{port}"
         self.stdout.write(f"fluxsite is at {address}")
-        if everywhere:
+        if host in EVERYWHERE:
             self.stdout.write("It answers at every address and name of this machine.")
         if link := setup.link(address):
             self.stdout.write(f"Make the first administrator (once, within a day): {link}")
         self.stdout.flush()
 
 
-def _web(listener: socket.socket, host: str) -> Child:
+def _web(listener: socket.socket) -> Child:
     """Gunicorn on the socket that is bound already: no port is lost between looking and binding."""
-    hosts = {"FLUXSITE_ALLOWED_HOSTS": ",".join({*settings.ALLOWED_HOSTS, *_names_of(host)})}
     command = server.command(f"fd://{listener.fileno()}", settings.FLUXSITE_WAITING_REQUESTS)
-    return Child("web", command, hosts, pass_fds=(listener.fileno(),))
+    return Child("web", command, pass_fds=(listener.fileno(),))
 
 
 def fetch_card() -> None:
@@ -93,23 +84,3 @@ def first_rows(out: OutputWrapper) -> None:
         out.write(f"Made the first administrator, {made}.")
     if ModelCard.of(settings.FLUXSITE_MODEL).demo:
         add_demo_loras()
-
-
-def _names_of(host: str) -> set[str]:
-    """What people may type to reach ``host``: for all addresses, every name and address of this machine."""
-    if host not in EVERYWHERE:
-        return {f"[{host}]" if ":" in host else host}
-    return {*_own_names(), *own_addresses()}
-
-
-def _own_names() -> set[str]:
-    names = {socket.gethostname(), socket.getfqdn()}
-    return {name.lower() for name in names if name}
-
-
-def own_addresses() -> list[str]:
-    """The addresses of this machine's interfaces as a browser takes them, those of a LAN first."""
-    found = [address for interface in psutil.net_if_addrs().values() for address in interface]
-    plain = [ip_address(one.address.partition("%")[0]) for one in found if one.family in (AF_INET, AF_INET6)]
-    ordered = sorted(plain, key=lambda one: (one.is_loopback, one.version, one.is_link_local, int(one)))
-    return [f"[{one}]" if one.version == 6 else str(one) for one in ordered]
