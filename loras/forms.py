@@ -59,6 +59,8 @@ class LoraForm(forms.ModelForm[Lora]):
         super().__init__(*args, **kwargs)
         self.user = user
         self.before = self.instance.visibility
+        if self.instance.approval == Lora.Approval.WAITING:
+            self.initial["visibility"] = Lora.Visibility.EVERYONE  # what the owner asked for
         self.fields["groups"].queryset = groups_of(user)  # type: ignore[attr-defined]
 
     def clean_preview_file(self) -> Any:
@@ -66,8 +68,10 @@ class LoraForm(forms.ModelForm[Lora]):
         return previews.webp(file, file.size) if file else None
 
     def save(self, commit: bool = True) -> Lora:
+        """Whoever leaves ``visibility`` as it was shown changes nothing about who may use the LoRA."""
         wanted, self.instance.visibility = self.instance.visibility, self.before
-        self.instance.share(wanted, self.user)
+        if "visibility" in self.changed_data:
+            self.instance.share(wanted, self.user)
         lora = super().save(commit)
         if preview := self.cleaned_data.get("preview_file"):
             library.set_preview(lora, preview)

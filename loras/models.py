@@ -16,6 +16,8 @@ from uuid_utils.compat import uuid7
 from accounts.models import User, WritesChanges
 
 MAX_WEIGHT = 4.0
+# The fields in which a search looks.
+SEARCHED = {"name", "trigger_words", "tags", "description"}
 # Words of a search that count.
 MAX_SEARCHED = 10
 
@@ -138,12 +140,16 @@ class Lora(WritesChanges):
         return reverse("loras:detail", args=[self.slug])
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Also keep what a search looks at: the database cannot fold the case of all letters."""
-        self.search_text = "\n".join(
-            (self.name, *self.trigger_words, *self.tags, self.description)
-        ).casefold()
-        if (fields := kwargs.get("update_fields")) is not None:
-            kwargs["update_fields"] = {*fields, "search_text"}
+        """Also keep what a search looks at: the database cannot fold the case of all letters.
+
+        A save of other columns, such as the preview, leaves it: this row may have been read before a rename.
+        """
+        fields = kwargs.get("update_fields")
+        if fields is None or SEARCHED.intersection(fields):
+            words = (self.name, *self.trigger_words, *self.tags, self.description)
+            self.search_text = "\n".join(words).casefold()
+            if fields is not None:
+                kwargs["update_fields"] = {*fields, "search_text"}
         super().save(*args, **kwargs)
 
     def may_be_changed_by(self, user: User) -> bool:

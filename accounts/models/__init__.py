@@ -1,7 +1,7 @@
 """People, their API tokens, what they may use and what they used."""
 
 from accounts.models.canonical_form import canonical
-from accounts.models.changes import WritesChanges
+from accounts.models.changes import Deleted, WritesChanges
 from accounts.models.invitation import Invitation, InvitationClosed, InvitationQuerySet
 from accounts.models.token import RENEWED_FOR, RENEWED_WITHIN, ApiToken
 from accounts.models.usage import Quota, UsageEntry
@@ -20,6 +20,7 @@ __all__ = [
     "RENEWED_WITHIN",
     "AlreadySetUp",
     "ApiToken",
+    "Deleted",
     "Invitation",
     "InvitationClosed",
     "InvitationQuerySet",

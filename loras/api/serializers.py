@@ -148,8 +148,10 @@ class LoraChanges(serializers.ModelSerializer[Lora]):
         )
 
     def update(self, lora: Lora, said: Words) -> Lora:
+        """A change without ``visibility`` leaves the request to share it with everyone as it is."""
         by = said.pop("by")
-        lora.share(said.pop("visibility", lora.visibility), by)
+        if "visibility" in said:
+            lora.share(said.pop("visibility"), by)
         return super().update(lora, said)
 
 

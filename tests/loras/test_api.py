@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Group
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db.models.signals import pre_save
 from django.test import Client
 from rest_framework.test import APIClient
 
@@ -263,6 +264,50 @@ def test_what_an_administrator_refused_meanwhile_stays_refused(alice: User) -> N
     form.save()
     lora = Lora.objects.get(slug=slug)
     assert (lora.name, lora.state, lora.reason, lora.hidden) == ("Mist", "refused", "It draws nothing.", True)
+
+
+def test_a_change_of_what_was_deleted_meanwhile_answers_404(alice: User) -> None:
+    slug = created(alice)["slug"]
+
+    def delete(**_: Any) -> None:
+        Lora.objects.all().delete()
+
+    pre_save.connect(delete, sender=Lora)  # between the moment that a request loads it and its save
+    try:
+        changed = client_of(alice).patch(f"{LORAS}{slug}/", {"description": "Thick"}, format="json")
+    finally:
+        pre_save.disconnect(delete, sender=Lora)
+    assert changed.status_code == 404
+
+
+def test_a_change_of_the_words_leaves_the_request_to_share(alice: User, settings: Any) -> None:
+    settings.FLUXSITE_LORA_APPROVAL = True
+    slug = created(alice, visibility="everyone")["slug"]
+    client = client_of(alice)
+    assert (
+        client.patch(f"{LORAS}{slug}/", {"description": "Thick"}, format="json").json()["approval"]
+        == "waiting"
+    )
+    assert client.patch(f"{LORAS}{slug}/", {"visibility": "private"}, format="json").json()["approval"] == ""
+
+
+@pytest.mark.parametrize("approval", ["waiting", "declined"])
+def test_a_save_of_the_form_as_it_was_shown_leaves_the_request_to_share(alice: User, approval: str) -> None:
+    created(alice)
+    Lora.objects.update(approval=approval)
+    shown = LoraForm(alice, instance=Lora.objects.get())
+    words = {"name": "Fog", "recommended_weight": "1"}
+
+    def saved(visibility: Any) -> tuple[str, str]:
+        form = LoraForm(alice, {**words, "visibility": visibility}, instance=Lora.objects.get())
+        assert form.is_valid(), form.errors
+        form.save()
+        lora = Lora.objects.get()
+        return lora.visibility, lora.approval
+
+    assert saved(shown["visibility"].value()) == ("private", approval)
+    if approval == "waiting":  # the form shows what was asked for: "everyone"
+        assert saved("private") == ("private", "")
 
 
 def test_the_address_of_a_lora_says_nothing_of_others(alice: User, charlie: User) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from accounts.models import User
 from loras import library
 from loras.models import Lora
+from tests.belongings import lora_of, webp
 from tests.loras.test_uploads import add
 
 
@@ -51,3 +52,13 @@ def test_somebodys_lora_keeps_its_address_from_the_demos(alice: User) -> None:
     lora = Lora.objects.get(slug="night")
     assert (lora.pk, lora.owner, lora.sha256, lora.visibility) == (mine.pk, alice, mine.sha256, "private")
     assert Lora.objects.count() == 2
+
+
+def test_a_new_preview_leaves_what_a_search_finds(alice: User) -> None:
+    """The preview of a trial is stored by a row that was read before its owner renamed the LoRA."""
+    before = lora_of(alice, name="Fog")
+    mine = Lora.objects.get()
+    mine.name = "Mist"
+    mine.save()
+    library.set_preview(before, webp("teal"))
+    assert Lora.objects.search("mist").exists()
