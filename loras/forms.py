@@ -63,6 +63,12 @@ class LoraForm(forms.ModelForm[Lora]):
             self.initial["visibility"] = Lora.Visibility.EVERYONE  # what the owner asked for
         self.fields["groups"].queryset = groups_of(user)  # type: ignore[attr-defined]
 
+    def clean_groups(self) -> Any:
+        """The chosen groups, and those that an administrator added and the form does not offer."""
+        hidden = self.instance.groups.exclude(pk__in=groups_of(self.user))
+        kept = [group.pk for group in (*self.cleaned_data["groups"], *hidden)]
+        return Group.objects.filter(pk__in=kept)
+
     def clean_preview_file(self) -> Any:
         file = self.cleaned_data["preview_file"]
         return previews.webp(file, file.size) if file else None

@@ -163,6 +163,15 @@ def test_a_group_that_is_not_ones_own_cannot_be_shared_with(client: Client, alic
     assert own.json()["groups"] == ["team"]
 
 
+def test_the_form_keeps_groups_that_it_does_not_offer(client: Client, alice: User) -> None:
+    """An administrator added one that the owner is not in."""
+    lora = add(alice, name="Fog")
+    lora.groups.add(Group.objects.create(name="other"), Group.objects.get(name="team"))
+    client.force_login(alice)
+    assert client.post("/loras/fog/", said(visibility="groups", groups=[])).status_code == 302
+    assert [group.name for group in lora.groups.all()] == ["other"]
+
+
 def test_everyone_only_after_an_administrator_approved(
     client: Client, alice: User, bob: User, settings: Any
 ) -> None:
