@@ -9,11 +9,11 @@ from django.db import DatabaseError, models
 from django.db.models.fields.files import FieldFile
 from django.http import Http404
 
+from accounts.models.canonical_form import with_their_forms
+
 
 class Deleted(ObjectDoesNotExist, Http404):
     """The row was deleted after it was read. Pages and the API answer 404."""
-
-from accounts.models.canonical_form import with_their_forms
 
 
 class WritesChanges(models.Model):
