@@ -127,7 +127,8 @@ def revoke_token(request: HttpRequest, key: str) -> HttpResponse:
 @require_POST
 def revoke_invitation(request: HttpRequest, pk: UUID) -> HttpResponse:
     """Only one that is open: those that were used say who came in by them."""
-    get_object_or_404(Invitation.objects.open(), pk=pk).delete()
+    if not Invitation.objects.filter(pk=pk).revoke():
+        raise Http404
     messages.success(request, "The invitation is revoked. Its link is dead.")
     return redirect("generation:people")
 

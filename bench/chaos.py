@@ -337,6 +337,8 @@ def report(run: Run, media: Path, seconds: float) -> None:
     print(f"answers to {run.answers.total()} requests: {told(run.answers)}")
     print(f"{len(run.accepted)} jobs answered 201; {sum(states.values())} in the table: {told(states)}")
     print(f"attempts: {', '.join(f'{number} × {jobs}' for number, jobs in sorted(attempts.items()))}")
+    deaths = Counter(asked.values_list("deaths", flat=True))
+    print(f"deaths while drawing: {', '.join(f'{n} × {jobs}' for n, jobs in sorted(deaths.items()))}")
     print(f"{Image.objects.count()} pictures; {temporary} temporary files left, named as such")
     if delays:
         print(f"submit → end: median {delays[len(delays) // 2]:.1f} s, longest {delays[-1]:.1f} s")

@@ -130,16 +130,27 @@ def go_on(offboarding: Offboarding, seconds: float) -> bool:
     if not _stopped(user) or (to and not to.is_active):
         return False
     steps = _transfer(offboarding, to) if to else _purge(offboarding)
-    for step in steps:
-        while step():
-            if time.monotonic() >= end:
-                return False
+    try:
+        for step in steps:
+            while step():
+                if time.monotonic() >= end:
+                    return False
+    except _ChosenAnew:
+        return False
     if Offboarding.objects.filter(_something_left(), pk=user.pk).exists():
         return False
-    with transaction.atomic():
-        if not to:
-            _forget(user)
-        Offboarding.objects.filter(pk=user.pk, finished_at=None).update(finished_at=Now())
+    return _finish(offboarding)
+
+
+def _finish(offboarding: Offboarding) -> bool:
+    try:
+        with transaction.atomic():
+            _lock_choice(offboarding)
+            if not offboarding.to_id:
+                _forget(offboarding.user)
+            Offboarding.objects.filter(pk=offboarding.pk, finished_at=None).update(finished_at=Now())
+    except _ChosenAnew:
+        return False
     return True
 
 
@@ -161,17 +172,39 @@ def _stopped(user: User) -> bool:
 Step = Callable[[], bool]
 
 
-def _batch(rows: models.QuerySet[Any], change: Callable[[models.QuerySet[Any]], object]) -> Step:
-    """Takes some of ``rows`` at each call, which must be fewer then; whether there were any."""
+class _ChosenAnew(Exception):
+    """Meanwhile somebody chose another receiver, or switched the account on again."""
+
+
+def _batch(
+    offboarding: Offboarding,
+    rows: models.QuerySet[Any],
+    change: Callable[[models.QuerySet[Any]], object],
+) -> Step:
+    """A step that takes some of ``rows`` at each call, and returns whether there were any.
+
+    ``change`` must make them fewer. The step raises _ChosenAnew, and changes nothing, once the row of the
+    offboarding no longer says what it said when the work began: a purge must not delete what somebody has
+    just decided to hand over.
+    """
 
     def step() -> bool:
-        keys = list(rows.order_by("pk").values_list("pk", flat=True)[:BATCH])
-        if keys:
-            with transaction.atomic():
+        with transaction.atomic():
+            _lock_choice(offboarding)
+            keys = list(rows.order_by("pk").values_list("pk", flat=True)[:BATCH])
+            if keys:
                 change(rows.filter(pk__in=keys))
         return bool(keys)
 
     return step
+
+
+def _lock_choice(offboarding: Offboarding) -> None:
+    """Hold the choice until the transaction ends. Raises _ChosenAnew if it is another one now."""
+    same = Offboarding.objects.filter(pk=offboarding.pk, to=offboarding.to_id)
+    closed = User.objects.filter(pk=offboarding.pk, is_active=False)
+    if not (same.select_for_update(of=("self",)) and closed.select_for_update(of=("self",), no_key=True)):
+        raise _ChosenAnew
 
 
 def _count(offboarding: Offboarding, images: int = 0, freed: int = 0) -> None:
@@ -201,11 +234,11 @@ def _transfer(offboarding: Offboarding, to: User) -> list[Step]:
             Collection.objects.filter(pk=collection.pk).update(owner=to, name=name)
 
     return [
-        _batch(Job.objects.filter(**mine, state__in=Job.FINAL), give),
-        _batch(Image.objects.filter(**mine), hand_over),
-        _batch(Collection.objects.filter(**mine), rename),
-        _batch(Upload.objects.filter(**mine), library.delete_uploads),
-        _batch(Lora.objects.filter(**mine), lambda loras: loras.update(owner=to)),
+        _batch(offboarding, Job.objects.filter(**mine, state__in=Job.FINAL), give),
+        _batch(offboarding, Image.objects.filter(**mine), hand_over),
+        _batch(offboarding, Collection.objects.filter(**mine), rename),
+        _batch(offboarding, Upload.objects.filter(**mine), library.delete_uploads),
+        _batch(offboarding, Lora.objects.filter(**mine), lambda loras: loras.update(owner=to)),
     ]
 
 
@@ -246,12 +279,12 @@ def _purge(offboarding: Offboarding) -> list[Step]:
         rows.delete()
 
     return [
-        _batch(ShareLink.objects.filter(**mine), delete),
-        _batch(Image.objects.filter(**mine), delete_images),
-        _batch(Job.objects.filter(**mine, state__in=Job.FINAL), delete),
-        _batch(Collection.objects.filter(**mine), delete),
-        _batch(Upload.objects.filter(**mine), library.delete_uploads),
-        _batch(Lora.objects.filter(**mine), delete_loras),
+        _batch(offboarding, ShareLink.objects.filter(**mine), delete),
+        _batch(offboarding, Image.objects.filter(**mine), delete_images),
+        _batch(offboarding, Job.objects.filter(**mine, state__in=Job.FINAL), delete),
+        _batch(offboarding, Collection.objects.filter(**mine), delete),
+        _batch(offboarding, Upload.objects.filter(**mine), library.delete_uploads),
+        _batch(offboarding, Lora.objects.filter(**mine), delete_loras),
     ]
 
 

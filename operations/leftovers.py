@@ -145,8 +145,13 @@ def _uploads() -> Iterator[Leftover]:
 
 
 def _delete_upload(upload: Upload, draft: Path) -> bool:
-    draft.unlink(missing_ok=True)
-    return bool(Upload.objects.filter(pk=upload.pk).delete()[0])
+    """Delete an upload if it was not renewed since it was listed: bytes may still arrive."""
+    with transaction.atomic():
+        unchanged = Upload.objects.filter(pk=upload.pk, renewed_at=upload.renewed_at)
+        if not unchanged.select_for_update():
+            return False
+        draft.unlink(missing_ok=True)
+        return bool(Upload.objects.filter(pk=upload.pk).delete()[0])
 
 
 # Files of this host -------------------------------------------------------------------------------------

@@ -32,6 +32,15 @@ class InvitationQuerySet(models.QuerySet["Invitation"]):
             return self.none()
         return self.open().filter(pk=pk)
 
+    def revoke(self) -> int:
+        """Delete the open ones; returns how many. One that is being used at this moment stays."""
+        with transaction.atomic():
+            pks = list(
+                self.open().order_by("pk").select_for_update(of=("self",)).values_list("pk", flat=True)
+            )
+            Invitation.objects.filter(pk__in=pks).delete()
+        return len(pks)
+
 
 class Invitation(WritesChanges):
     """Lets one person make an account of their own, once, until it expires. Deleting it revokes it.

@@ -97,7 +97,7 @@ class UserManager(DjangoUserManager["User"]):
             user.is_active = False
             account_closed.send(type(user), instance=user)
             user.auth_token_set.all().delete()
-            user.invitations.open().delete()
+            user.invitations.revoke()
 
     def anonymise(self, user: "User") -> None:
         """Keep nothing of who ``user`` was. The row stays: the ledger points to it."""

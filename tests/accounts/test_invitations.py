@@ -62,6 +62,30 @@ def test_a_second_use_makes_nobody(client: Client, alice: User) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
+def test_one_that_is_used_while_it_is_revoked_is_either_used_or_revoked(alice: User) -> None:
+    def revoke(one: Invitation) -> bool:
+        try:
+            return bool(Invitation.objects.filter(pk=one.pk).revoke())
+        finally:
+            connection.close()
+
+    def use(one: Invitation) -> bool:
+        try:
+            return bool(one.accept(f"eve-{one.pk}", PASSWORD))
+        except InvitationClosed:
+            return False
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(5):
+            one = invitation(alice)
+            used, revoked = pool.submit(use, one), pool.submit(revoke, one)
+            assert used.result() != revoked.result()
+            assert Invitation.objects.filter(pk=one.pk).exists() == used.result()
+
+
+@pytest.mark.django_db(transaction=True)
 def test_of_two_at_once_one_comes_in(alice: User) -> None:
     one = invitation(alice)
 

@@ -147,7 +147,9 @@ def test_a_large_body_that_nobody_reads_is_answered_all_the_same(sdk: OpenAI) ->
 def test_a_call_that_the_client_gives_up_makes_exactly_one_job(sdk: OpenAI, api: Api) -> None:
     before = api.session.get(f"{api.url}/jobs/?limit=1").json()["results"][0]["id"]
     with suppress(openai.APITimeoutError):  # the last time it asks the pictures may be there
-        sdk.with_options(timeout=0.25, max_retries=2).images.generate(prompt=STAR, size="256x256", n=4)
+        sdk.with_options(timeout=1, max_retries=2).images.generate(
+            prompt=STAR, size="256x256", n=4, extra_body={"steps": 12}
+        )
     jobs = [job["id"] for job in api.session.get(f"{api.url}/jobs/").json()["results"]]
     assert jobs.index(before) == 1
     assert api.finished(jobs[0])["state"] == "succeeded"

@@ -341,6 +341,24 @@ def test_who_switches_the_account_on_again_stops_it(alice: User, bob: User, work
     assert Image.objects.filter(owner=alice).count() == 6
 
 
+@pytest.mark.parametrize("switched_on", [True, False])
+def test_a_purge_stops_when_somebody_decides_otherwise_meanwhile(
+    alice: User, bob: User, work: list[Image], monkeypatch: pytest.MonkeyPatch, switched_on: bool
+) -> None:
+    monkeypatch.setattr(offboarding, "BATCH", 2)
+    purge = offboarding.begin(alice, None)
+    assert not offboarding.go_on(purge, 0)
+    left = set(Image.objects.filter(owner=alice))
+    assert left
+    if switched_on:
+        User.objects.filter(pk=alice.pk).update(is_active=True)
+    else:
+        offboarding.begin(alice, bob)
+    assert not offboarding.go_on(purge, LONG)
+    assert set(Image.objects.filter(owner=alice)) == left
+    assert User.objects.get(pk=alice.pk).username == "alice"
+
+
 # The command ------------------------------------------------------------------------------------------
 
 

@@ -230,6 +230,17 @@ def test_drafts_of_killed_processes_go(alice: User, media: Path, settings: Any) 
     assert not Upload.objects.exists()
 
 
+def test_an_upload_that_goes_on_after_it_was_listed_stays(alice: User) -> None:
+    upload = Upload.objects.create(owner=alice, size=10)
+    Upload.objects.update(renewed_at=timezone.now() - OLD)
+    draft = old_file(library.draft_of(upload))
+    (leftover,) = leftovers.oldest_first(Kind.UPLOADS)
+    Upload.objects.update(renewed_at=timezone.now())
+    assert not leftover.delete()
+    assert draft.exists()
+    assert Upload.objects.get() == upload
+
+
 def test_jobs_go_only_if_that_is_switched_on_and_they_have_no_pictures(alice: User) -> None:
     finished(alice)
     empty = submit(alice)
