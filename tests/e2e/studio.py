@@ -44,13 +44,26 @@ for line in sys.stdin:
 """
 
 
+# The demo LoRAs, tried: a trial begins when a chore comes due, and would draw amid what a test looks at.
+TRIED_LORAS = """
+from gpu.engines import ENGINES
+from loras.library import add_demo_loras
+from loras.models import Admission
+Admission.objects.bulk_create(
+    Admission(lora=lora, engine=engine, state=Admission.State.WORKS)
+    for lora in add_demo_loras() for engine in ENGINES
+)
+"""
+
+
 @cache
 def new_studio() -> Path:
     """A data directory that was just made: migrations and static files take longer than a start."""
     folder = Path(tempfile.mkdtemp(prefix="fluxsite-new-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     environment = {**clean_environment(), "FLUXSITE_DATA_DIR": str(folder)}
-    for command in (["migrate"], ["collectstatic", "--noinput"]):
+    shell = ["shell", "--no-imports", "-c", TRIED_LORAS]
+    for command in (["migrate"], ["collectstatic", "--noinput"], shell):
         subprocess.run([*MANAGE, *command, "--verbosity", "0"], env=environment, check=True)
     return folder
 

@@ -1,16 +1,12 @@
 """What a person does, in a real browser: from the first link to the picture in the gallery."""
 
 import re
-import shutil
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
-from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.pixels import mean, nearest, opened
-from tests.e2e.studio import PASSWORD, Studio, new_studio, wait_for
+from tests.e2e.studio import PASSWORD, Studio, wait_for
 
 Start = Callable[..., Studio]
 STAR = "a big yellow star on a blue background"
@@ -44,17 +40,7 @@ def picture_bytes(page: Page, address: str) -> bytes:
     return response.body()
 
 
-def without_loras(data: Path) -> None:
-    """Make a new studio in ``data`` whose demo LoRAs were deleted: no trial loads the model before a job."""
-    shutil.copytree(new_studio(), data)
-    with closing(sqlite3.connect(data / "var" / "fluxsite.sqlite3")) as database, database:
-        database.execute("INSERT INTO loras_seededlora (slug) VALUES ('night'), ('outline')")
-
-
-def test_from_the_first_link_to_four_pictures_without_a_reload(
-    start: Start, page: Page, tmp_path: Path
-) -> None:
-    without_loras(tmp_path / "data-0")
+def test_from_the_first_link_to_four_pictures_without_a_reload(start: Start, page: Page) -> None:
     studio = start()
     page.goto(studio.said(r"(http://127\.0\.0\.1:\d+/setup/\S+)"))
     page.get_by_label("User name").fill("ana")

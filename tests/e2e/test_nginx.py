@@ -129,7 +129,7 @@ def test_nginx_sends_private_files_to_those_who_may_have_them(
     assert answer.headers["Strict-Transport-Security"]
 
     assert visitor(tmp_path).get(address + path).status_code == 401
-    (file,) = (tmp_path / "data" / "media").rglob("*.png")
+    (file,) = (tmp_path / "data" / "media").rglob(f"{image['id']}.png")
     name = file.relative_to(tmp_path / "data" / "media")
     assert api.session.get(f"{address}/media/{name}").status_code == 404
 

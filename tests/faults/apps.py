@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
 
 _PR_SET_NAME = 15  # linux/prctl.h
 ENGINE = "tests.faults.engine.FaultyBf16Engine"
@@ -18,6 +19,8 @@ class FaultsConfig(AppConfig):
     def ready(self) -> None:
         from gpu.engines import backends
 
+        post_migrate.connect(_deleted_demo_loras, sender=self)
+
         cluster = os.environ.get("Q_CLUSTER_NAME")
         if cluster:
             _name_processes()
@@ -26,6 +29,14 @@ class FaultsConfig(AppConfig):
             backends.BACKENDS["diffusers"] = ENGINE
             if os.environ.get("FAULTS_PRELOAD"):
                 import tests.faults.engine  # noqa: F401
+
+
+def _deleted_demo_loras(**_: Any) -> None:
+    """As if an administrator had deleted them: no trial of theirs meets a fault that is meant for a job."""
+    from loras.models import SeededLora
+
+    for slug in ("night", "outline"):
+        SeededLora.objects.get_or_create(slug=slug)
 
 
 def _name_processes() -> None:

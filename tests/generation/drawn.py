@@ -3,6 +3,7 @@
 from typing import Any
 
 import PIL.Image
+from django.db import transaction
 from django.utils import timezone
 
 from accounts.models import User
@@ -24,8 +25,11 @@ def draw(job: Job, index: int = 0) -> Image:
 
 
 def finished(owner: User, **changes: Any) -> Job:
-    """A job whose pictures are all there."""
-    job = submit(owner, **changes)
+    """A job whose pictures are all there. No worker of a real studio can take it meanwhile."""
+    with transaction.atomic():
+        job = submit(owner, **changes)
+        Job.objects.filter(pk=job.pk).update(state=Job.State.RUNNING, attempt=1)
+    job.refresh_from_db()
     for index in range(job.count):
         draw(job, index)
     now = timezone.now()

@@ -194,7 +194,8 @@ def test_it_is_refused_with_the_reason_soon_and_in_little_memory(content: bytes,
     before, start = resident("VmRSS"), time.process_time()
     with pytest.raises(Refused, match=reason) as refused:
         header.read(file, len(content))
-    assert time.process_time() - start < 1
+    # Files that are read to their end take minutes; these take a second at most on a busy machine.
+    assert time.process_time() - start < 10
     assert resident("VmHWM") - before < 100e6
     assert len(str(refused.value)) < 300
     assert str(refused.value).isprintable()
